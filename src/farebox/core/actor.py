@@ -1,0 +1,63 @@
+"""The contract of an actor: a state and pure functions. Nothing here waits, reads a clock or touches the world.
+
+`evolve(state, fact)` folds one fact of the log, heard or said; it is applied in log order, to every fact exactly once.
+`decide(state, heard)` says what to record; the state already holds what was heard. It is asked again after a crash or a
+refused fence, for facts long answered too, and must then say nothing: whatever it wants is visible in the state.
+A state may be a mutable value: the runtime owns it, and throws it away and folds again whenever a guess did not hold.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from msgspec import Struct
+
+from farebox.core.events import Fact
+
+
+class Wake(Struct, frozen=True):
+    """The moment that `due` asked for has come. `at_ms` is stream time (ms since 1970). Not a fact, never logged."""
+
+    at_ms: int
+
+
+Pace = Literal["task", "writer"]
+"""What may be in flight at once: one decision per task, or one append of the whole writer (whose state runs ahead)."""
+
+
+@dataclass(frozen=True)
+class Actor[State]:
+    """Type hints are subscription and vocabulary: `decide`'s second parameter says what is heard, its result what is said.
+
+    `new` makes the empty state. `due` names the next moment (stream time, ms) at which `decide` wants a Wake, or None.
+    """
+
+    name: str
+    new: Callable[[], State]
+    decide: Callable[[State, Any], Sequence[Fact]]
+    evolve: Callable[[State, Any], State]
+    due: Callable[[State], int | None] | None = None
+    pace: Pace = "task"
+    version: int = 1
+
+    def heard(self) -> frozenset[type]:
+        """Return the kinds that `decide` hears (facts, outcomes, Wake)."""
+        return frozenset(_union(list(get_type_hints(self.decide).values())[1]))
+
+    def said(self) -> frozenset[type]:
+        """Return the kinds of facts that `decide` may say."""
+        hint = get_type_hints(self.decide)["return"]
+        return frozenset(kind for argument in get_args(hint) for kind in _union(argument) if kind is not type(...))
+
+    def folded(self) -> frozenset[type]:
+        """Return the kinds of facts that `evolve` folds."""
+        return frozenset(_union(list(get_type_hints(self.evolve).values())[1]))
+
+
+def _union(hint: Any) -> tuple[type, ...]:
+    if isinstance(hint, types.UnionType):
+        return tuple(kind for part in get_args(hint) for kind in _union(part))
+    return (hint,)

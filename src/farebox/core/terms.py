@@ -1,0 +1,98 @@
+"""The values that facts are made of: references, usage, candidates, errors. Frozen, with their units in the names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from farebox.core.money import Usd
+
+TaskType = Literal["code_generation", "research", "data_analysis", "review", "general"]
+Billing = Literal["plan", "metered", "free", "rehearsal"]
+"""Who pays for a platform's work: a flat plan, per token, nobody, or nobody because no model is behind it."""
+Charged = Literal["none", "possible", "known"]
+"""Whether an attempt cost something: certainly not, perhaps, or as its usage says."""
+EndStatus = Literal["completed", "failed", "cancelled"]
+OnInterrupt = Literal["retry", "fail", "ask"]
+CostStatus = Literal["priced", "unpriced", "estimated", "possible"]
+UsageSource = Literal["provider", "computed", "estimated"]
+ErrorClass = Literal[
+    "rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "refused", "truncated", "server_error",
+    "network", "timeout", "stalled", "crashed", "invalid", "cancelled", "unavailable", "exhausted", "policy",
+    "quarantined", "parent_failed", "handoff_context_missing", "unsupported", "damaged",
+]  # fmt: skip
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+TokenCount = Annotated[int, Meta(ge=0, le=10**12)]
+Millis = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Value(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A part of a fact: frozen, compared by value, defaults not written."""
+
+
+class Ref(Value):
+    """A content kept in the object store because it is larger than 256 KiB."""
+
+    ref: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
+    bytes: Count
+
+
+class FileInput(Value):
+    """A text file handed in with a task."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=1024)]
+    content: str | None = None
+    ref: Ref | None = None
+
+
+class Usage(Value):
+    """Tokens of one attempt. `input_tokens` counts all that was read, cached ones included; `output_tokens` all that was
+    written, reasoning included. None where the source does not say.
+    """  # noqa: D205
+
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cached_tokens: TokenCount | None = None
+    cache_write_tokens: TokenCount | None = None
+    reasoning_tokens: TokenCount | None = None
+    source: UsageSource = "provider"
+
+
+class Fault(Value):
+    """Why an attempt or a task did not succeed; `error_class` decides what happens next, `message` is for people."""
+
+    error_class: ErrorClass
+    message: Annotated[str, Meta(max_length=4096)] = ""
+
+
+class CallRecord(Value):
+    """One call that left this machine inside an attempt."""
+
+    status: int = 0
+    error_class: str = ""
+    duration_ms: Millis = 0
+
+
+class Candidate(Value):
+    """A platform that may do the task. `lane_seq` is the last sequence the router knows in that lane for this task;
+    `not_before_ms` a moment (stream time) before which it must not start, 0 for at once.
+    """  # noqa: D205
+
+    platform: str
+    model: str = ""
+    billing: Billing = "metered"
+    tier: int = 0
+    estimate_usd: Usd | None = None
+    lane_seq: int = 0
+    not_before_ms: Millis = 0
+    limit: Count = 10
+
+
+class Rejected(Value):
+    """A platform that may not do the task, and why."""
+
+    platform: str
+    reason: str

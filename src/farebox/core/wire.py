@@ -1,0 +1,113 @@
+"""Facts to bytes and back: one JSON object each, old versions lifted by upcasts, liars and garbage refused as BadFact.
+
+A body may be larger or deeper than sane: sizes are capped before decoding. A version from the future raises `NewerFact`, so
+that a reader parks it instead of skipping it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from farebox.core import subjects
+from farebox.core.errors import BadFact
+from farebox.core.events import FACTS, AnyFact, Fact
+
+BODY_BYTES_MAX = 1_000_000
+"""No body is larger: the server's max_payload is 1 MB."""
+INLINE_BYTES_MAX = 256 * 1024
+"""Prompts, contexts and answers above this go to the object store (architecture, section 2)."""
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTS: dict[tuple[str, int], Upcast] = {}
+"""(fact, version) -> how its body becomes version + 1."""
+VERSIONS: dict[str, int] = {kind.__name__: 1 for kind in FACTS}
+"""The version of each fact that this code writes."""
+
+_decoder = msgspec.json.Decoder(AnyFact)
+_encoder = msgspec.json.Encoder()
+
+
+class NewerFact(BadFact):
+    """A fact of a version that this code does not know yet."""
+
+    code = "FB803"
+
+
+class _Head(msgspec.Struct, gc=False):
+    fact: str = ""
+    version: int = 1
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+def encode(fact: Fact) -> bytes:
+    """Return the body of `fact`. `seq` and `at_ms` are never written: they belong to the stream."""
+    if fact.seq or fact.at_ms:
+        fact = msgspec.structs.replace(fact, seq=0, at_ms=0)
+    return _encoder.encode(fact)
+
+
+def decode(subject: str, body: bytes, seq: int = 0, at_ms: int = 0) -> AnyFact:
+    """Return the fact that `body` holds, with the sequence and time (ms since 1970) of the stream in it.
+
+    Raises BadFact for garbage, oversize or a body that disagrees with its subject; NewerFact for a later version.
+    """
+    fact = _parse(body)
+    subjects.verify(subject, fact)
+    force = msgspec.structs.force_setattr
+    force(fact, "seq", seq)
+    force(fact, "at_ms", at_ms)
+    return fact
+
+
+def _parse(body: bytes) -> AnyFact:
+    if len(body) > BODY_BYTES_MAX:
+        raise BadFact(f"A body of {len(body)} bytes is larger than {BODY_BYTES_MAX}.")
+    try:
+        fact = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return _lift(body, error)
+    if fact.version != VERSIONS[type(fact).__name__]:
+        return _lift(body, None)
+    return fact
+
+
+def _lift(body: bytes, error: Exception | None) -> AnyFact:
+    """Decode an older version through its upcasts; what cannot be lifted is refused."""
+    try:
+        head = _head.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as broken:
+        raise BadFact(f"Not a fact: {broken}") from broken
+    current = VERSIONS.get(head.fact)
+    if current is None:
+        raise NewerFact(f"Unknown fact {head.fact[:64]!r}.") from error
+    if head.version > current:
+        raise NewerFact(f"{head.fact} has version {head.version}, this farebox knows {current}.") from error
+    if head.version == current:
+        raise BadFact(f"{head.fact} does not read: {error}") from error
+    return _upcast(body, head.fact, head.version, current)
+
+
+def _upcast(body: bytes, name: str, version: int, current: int) -> AnyFact:
+    raw: dict[str, Any] = msgspec.json.decode(body)
+    for step in range(version, current):
+        lift = UPCASTS.get((name, step))
+        if lift is None:
+            raise BadFact(f"{name} of version {step} has no upcast.")
+        raw = lift(raw) | {"version": step + 1}
+    try:
+        return msgspec.convert(raw, AnyFact)
+    except msgspec.ValidationError as error:
+        raise BadFact(f"{name} of version {version} does not read: {error}") from error
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of every fact."""
+    (top,), parts = msgspec.json.schema_components([AnyFact], ref_template="#/$defs/{name}")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "farebox facts", **top, "$defs": parts}
