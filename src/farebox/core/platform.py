@@ -1,0 +1,146 @@
+"""The contract of a platform: how to ask it and how to read it, sans-IO. `runtime/caller.py` does all waiting.
+
+A platform kind answers four questions, all pure: what to send (`ask`), how to read the bytes that come (`reader`), how to
+find out whether it is there (`probe`, `read_probe`), and, inside the reader, what it tells about quota.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from farebox.core.events import PlatformReported, QuotaLearned, TaskSubmitted
+from farebox.core.settings import PlatformSettings
+from farebox.core.terms import Charged, Fault, Usage
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """One task for one platform. `prompt` is the whole text to send: files and context are already framed into it."""
+
+    platform: str
+    settings: PlatformSettings
+    model: str
+    prompt: str
+    system: str = ""
+    task: TaskSubmitted
+
+
+class HttpCall(Struct, frozen=True, kw_only=True):
+    """An HTTP request. The value of the environment variable `key_env` goes into `key_header`; a pure file never sees it."""
+
+    method: Literal["GET", "POST"]
+    url: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    key_env: str = ""
+    key_header: str = "authorization"
+    key_prefix: str = "Bearer "
+
+
+class ProcessCall(Struct, frozen=True, kw_only=True):
+    """A program to start in its own process group, the prompt on stdin. Its environment is an allowlist plus `environment`."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    environment: dict[str, str] = {}
+    keep: tuple[str, ...] = ()
+
+
+class InlineCall(Struct, frozen=True, kw_only=True):
+    """An answer computed here, for rehearsals and benchmarks: the chunks, as they would stream."""
+
+    chunks: tuple[bytes, ...] = ()
+
+
+Call = HttpCall | ProcessCall | InlineCall
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """The status line and headers of an HTTP answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """How the stream of bytes ended. `cut` names the reason if it did not end by itself."""
+
+    exit_code: int | None = None
+    stderr_tail: str = ""
+    cut: Literal["", "network", "timeout", "stalled", "first_byte", "cancelled", "overflow", "missing", "unsent"] = ""
+    detail: str = ""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What a call came to. `ok` only if the platform's own final signal was seen.
+
+    `text` is the authoritative answer where the platform repeats it whole; None means the sum of the texts read.
+    `charged` says whether it can have cost money, `retry_after_ms` what the platform asked for.
+    """
+
+    ok: bool
+    text: str | None = None
+    model: str = ""
+    usage: Usage | None = None
+    finish_reason: str = ""
+    fault: Fault | None = None
+    charged: Charged = "none"
+    retry_after_ms: int | None = None
+    provider_usd: str | None = None
+    files_created: tuple[str, ...] = ()
+
+
+class Piece(Struct, frozen=True):
+    """Text that came in, whole characters only."""
+
+    text: str
+
+
+class Reader(Protocol):
+    """Reads one answer. Bytes in, pieces out; cut anywhere, it gives the same verdict."""
+
+    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
+        """Read status and headers (HTTP only)."""
+        ...
+
+    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
+        """Read more bytes."""
+        ...
+
+    def end(self, end: End) -> Verdict:
+        """Say what it came to. Called once, last."""
+        ...
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """How to find out whether a platform is there: something to call, or a program to look up on PATH."""
+
+    call: HttpCall | None = None
+    program: str = ""
+    timeout_s: float = 1.5
+
+
+class ProbeAnswer(Struct, frozen=True, kw_only=True):
+    """What the probe found: an HTTP answer, the path of the program, whether the key's variable is set, or a fault."""
+
+    status: int = 0
+    body: bytes = b""
+    path: str = ""
+    key_set: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class PlatformKind:
+    """One file of actors/platforms/, one name in PLATFORMS. `defaults` are platforms that exist without any setting."""
+
+    name: str
+    ask: Callable[[Ask], Call]
+    reader: Callable[[Ask], Reader]
+    probe: Callable[[str, PlatformSettings], Probe]
+    read_probe: Callable[[str, PlatformSettings, ProbeAnswer], PlatformReported]
+    check: Callable[[str, PlatformSettings], None]
+    defaults: Mapping[str, PlatformSettings]

@@ -1,0 +1,72 @@
+"""The settings that actors may know, because they are facts (SettingsAdopted): platforms, who pays, limits, policy."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from farebox.core.errors import BadSettings
+from farebox.core.terms import Billing, OnInterrupt
+
+TIERS: dict[str, int] = {"free": 0, "rehearsal": 0, "plan": 1, "metered": 2}
+
+
+class PlatformSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`[platforms.NAME]` of farebox.toml: what to use, how to reach it and who pays for it."""
+
+    kind: str
+    enabled: bool = True
+    billing: Billing = "metered"
+    tier: Annotated[int, Meta(ge=0, le=99)] | None = None
+    url: str = ""
+    key_env: str = ""
+    argv: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    model: str = ""
+    price_model: str = ""
+    limit: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    on_interrupt: OnInterrupt | None = None
+    first_byte_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    idle_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    open: bool = True
+    options: dict[str, str] = {}
+
+    @property
+    def cost_tier(self) -> int:
+        """0 is used first: free, plan, metered; or as the user says."""
+        return TIERS[self.billing] if self.tier is None else self.tier
+
+    @property
+    def interrupt_policy(self) -> OnInterrupt:
+        """What happens to an interrupted attempt unless the task says otherwise: programs may have done half their work."""
+        return self.on_interrupt or ("fail" if self.kind == "command" else "retry")
+
+
+class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The part of farebox.toml that is adopted into the log. `open = false` platforms are used only when asked for by name.
+
+    `attempts_max` bounds all attempts of a task, `billed_attempts_max` those that may have cost something.
+    """
+
+    platforms: dict[str, PlatformSettings] = {}
+    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 8
+    billed_attempts_max: Annotated[int, Meta(ge=1, le=100)] = 2
+    retry_wait_max_s: Annotated[float, Meta(ge=0)] = 3600.0
+    durability: Literal["always", "100ms"] = "always"
+
+
+def canonical(settings: Settings) -> tuple[dict[str, Any], str]:
+    """Return the settings as plain data and the sha256 of their canonical JSON."""
+    plain = msgspec.to_builtins(settings, order="sorted")
+    return plain, hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
+
+
+def restore(plain: dict[str, Any]) -> Settings:
+    """Return the settings that a SettingsAdopted holds. Raises BadSettings when they do not read."""
+    try:
+        return msgspec.convert(plain, Settings)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"The adopted settings do not read: {error}") from error

@@ -1,0 +1,1 @@
+"""The event log: one port, a deterministic twin in memory, and JetStream."""
