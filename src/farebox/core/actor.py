@@ -24,6 +24,26 @@ class Wake(Struct, frozen=True):
     at_ms: int
 
 
+class Quarantined(Struct, frozen=True):
+    """A task's submission that could not be believed; the router ends the task. Made by the reader, never logged."""
+
+    chain: str
+    task: str
+    seq: int
+    at_ms: int
+    reason: str
+
+    @property
+    def id(self) -> str:
+        """What the ending of the task names as its cause."""
+        return f"seq-{self.seq}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The identity of the task: (chain, task)."""
+        return (self.chain, self.task)
+
+
 Pace = Literal["task", "writer"]
 """What may be in flight at once: one decision per task, or one append of the whole writer (whose state runs ahead)."""
 
@@ -33,6 +53,8 @@ class Actor[State]:
     """Type hints are subscription and vocabulary: `decide`'s second parameter says what is heard, its result what is said.
 
     `new` makes the empty state. `due` names the next moment (stream time, ms) at which `decide` wants a Wake, or None.
+    `perform` says what the runtime shall do for a fact that is in the log; its outcome comes back into `decide`.
+    At pace "writer" `decide` is asked about the same heard thing until it has nothing more to say, one fact each time.
     """
 
     name: str
@@ -40,6 +62,7 @@ class Actor[State]:
     decide: Callable[[State, Any], Sequence[Fact]]
     evolve: Callable[[State, Any], State]
     due: Callable[[State], int | None] | None = None
+    perform: Callable[..., Any] | None = None
     pace: Pace = "task"
     version: int = 1
 

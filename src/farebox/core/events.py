@@ -205,6 +205,11 @@ class Ending(Fact, frozen=True, kw_only=True):
     duration_ms: Millis = 0
     calls: tuple[CallRecord, ...] = ()
 
+    @property
+    def chargeable(self) -> bool:
+        """Whether this attempt may have cost something, so that a CostRecorded must follow."""
+        return self.charged != "none"
+
 
 class TaskCompleted(Ending, frozen=True, kw_only=True, tag="TaskCompleted"):
     """The one end of a task. Said by the adapter that held it, or by the router for a task that cannot run."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from farebox.core.events import PlatformReported, QuotaLearned, TaskSubmitted
 from farebox.core.settings import PlatformSettings
-from farebox.core.terms import Charged, Fault, Usage
+from farebox.core.terms import CallRecord, Charged, Fault, Ref, Usage
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -91,6 +91,23 @@ class Verdict(Struct, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
     provider_usd: str | None = None
     files_created: tuple[str, ...] = ()
+
+
+class CallEnded(Struct, frozen=True, kw_only=True):
+    """How the call of one attempt ended: the outcome that comes back into the adapter's `decide`, and what the spool keeps.
+
+    `epoch` is the sequence of the attempt's TaskStarted and `cause` its id. `text` is all that came; above 256 KiB it is in
+    the object store and `text_ref` stands for it.
+    """
+
+    epoch: int
+    cause: str
+    attempt: int
+    verdict: Verdict
+    text: str = ""
+    text_ref: Ref | None = None
+    duration_ms: int = 0
+    calls: tuple[CallRecord, ...] = ()
 
 
 class Piece(Struct, frozen=True):

@@ -32,7 +32,7 @@ class Value(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A part of a fact: frozen, compared by value, defaults not written."""
 
 
-class Ref(Value):
+class Ref(Value, frozen=True, kw_only=True):
     """A content kept in the object store because it is larger than 256 KiB."""
 
     ref: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -40,7 +40,7 @@ class Ref(Value):
     bytes: Count
 
 
-class FileInput(Value):
+class FileInput(Value, frozen=True, kw_only=True):
     """A text file handed in with a task."""
 
     name: Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -48,7 +48,7 @@ class FileInput(Value):
     ref: Ref | None = None
 
 
-class Usage(Value):
+class Usage(Value, frozen=True, kw_only=True):
     """Tokens of one attempt. `input_tokens` counts all that was read, cached ones included; `output_tokens` all that was
     written, reasoning included. None where the source does not say.
     """  # noqa: D205
@@ -61,14 +61,14 @@ class Usage(Value):
     source: UsageSource = "provider"
 
 
-class Fault(Value):
+class Fault(Value, frozen=True, kw_only=True):
     """Why an attempt or a task did not succeed; `error_class` decides what happens next, `message` is for people."""
 
     error_class: ErrorClass
     message: Annotated[str, Meta(max_length=4096)] = ""
 
 
-class CallRecord(Value):
+class CallRecord(Value, frozen=True, kw_only=True):
     """One call that left this machine inside an attempt."""
 
     status: int = 0
@@ -76,7 +76,7 @@ class CallRecord(Value):
     duration_ms: Millis = 0
 
 
-class Candidate(Value):
+class Candidate(Value, frozen=True, kw_only=True):
     """A platform that may do the task. `lane_seq` is the last sequence the router knows in that lane for this task;
     `not_before_ms` a moment (stream time) before which it must not start, 0 for at once.
     """  # noqa: D205
@@ -91,7 +91,7 @@ class Candidate(Value):
     limit: Count = 10
 
 
-class Rejected(Value):
+class Rejected(Value, frozen=True, kw_only=True):
     """A platform that may not do the task, and why."""
 
     platform: str

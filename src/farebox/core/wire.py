@@ -6,6 +6,7 @@ that a reader parks it instead of skipping it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 
 from farebox.core import subjects
 from farebox.core.errors import BadFact
-from farebox.core.events import FACTS, AnyFact, Fact
+from farebox.core.events import FACTS, AnyFact, Fact, TaskSubmitted
 
 BODY_BYTES_MAX = 1_000_000
 """No body is larger: the server's max_payload is 1 MB."""
@@ -55,6 +56,8 @@ def encode(fact: Fact) -> bytes:
 def decode(subject: str, body: bytes, seq: int = 0, at_ms: int = 0) -> AnyFact:
     """Return the fact that `body` holds, with the sequence and time (ms since 1970) of the stream in it.
 
+    A fact written without an id (by a client in another language) is called after its sequence.
+
     Raises BadFact for garbage, oversize or a body that disagrees with its subject; NewerFact for a later version.
     """
     fact = _parse(body)
@@ -62,6 +65,8 @@ def decode(subject: str, body: bytes, seq: int = 0, at_ms: int = 0) -> AnyFact:
     force = msgspec.structs.force_setattr
     force(fact, "seq", seq)
     force(fact, "at_ms", at_ms)
+    if not fact.id:
+        force(fact, "id", f"seq-{seq}")
     return fact
 
 
@@ -104,6 +109,12 @@ def _upcast(body: bytes, name: str, version: int, current: int) -> AnyFact:
         return msgspec.convert(raw, AnyFact)
     except msgspec.ValidationError as error:
         raise BadFact(f"{name} of version {version} does not read: {error}") from error
+
+
+def submission_sha256(submitted: TaskSubmitted) -> str:
+    """Return the sha256 of a submission, by which an adapter knows that it reads what was routed."""
+    bare = msgspec.structs.replace(submitted, seq=0, at_ms=0, id="")
+    return hashlib.sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
 @cache
