@@ -16,6 +16,7 @@ from farebox.core.events import (
     BatchSubmitted,
     CostRecorded,
     Ending,
+    Fact,
     LateResult,
     PlatformSum,
     TaskCompleted,
@@ -162,4 +163,9 @@ def _book(batch: Batch, fact: CostRecorded) -> None:
     batch.costs[name] = fact
 
 
-ACTOR = Actor(name="aggregator", new=Aggregator, decide=decide, evolve=evolve)
+def by_batch(fact: Fact) -> tuple[str, str]:
+    """Decide one batch after the other, not one task."""
+    return ("", fact.batch)
+
+
+ACTOR = Actor(name="aggregator", new=Aggregator, decide=decide, evolve=evolve, key=by_batch)

@@ -108,10 +108,9 @@ def decide(state: Quota, heard: Heard) -> Sequence[QuotaReserved | QuotaDeferred
     settled = _settle(state, heard)
     if settled is not None:
         return [settled]
-    if isinstance(heard, TaskRouted | TaskCancelRequested):
-        waiting = state.waiting.get(_name(heard))
-        if waiting is not None and waiting.cancelled:
-            return [_refused(waiting)]
+    refused = _refuse(state, heard)
+    if refused is not None:
+        return [refused]
     _come_due(state, heard.at_ms)
     reserved = _next(state, heard)
     if reserved is not None:
@@ -120,9 +119,12 @@ def decide(state: Quota, heard: Heard) -> Sequence[QuotaReserved | QuotaDeferred
 
 
 def _settle(state: Quota, heard: Heard) -> QuotaSettled | None:
-    if not isinstance(heard, TaskCompleted | AttemptFailed | AttemptInterrupted):
+    if isinstance(heard, Wake):
+        ended = next(iter(state.ended.values()), None)
+    elif isinstance(heard, TaskCompleted | AttemptFailed | AttemptInterrupted):
+        ended = state.ended.get(heard.id)
+    else:
         return None
-    ended = state.ended.get(heard.id)
     if ended is None:
         return None
     return QuotaSettled(
@@ -131,7 +133,16 @@ def _settle(state: Quota, heard: Heard) -> QuotaSettled | None:
     )  # fmt: skip
 
 
-def _refused(waiting: Waiting) -> QuotaRefused:
+def _refuse(state: Quota, heard: Heard) -> QuotaRefused | None:
+    """Refuse a task in line that nobody wants any more. A Wake looks at the whole line: it comes after a start."""
+    if isinstance(heard, Wake):
+        waiting = next((one for one in state.waiting.values() if one.cancelled), None)
+    elif isinstance(heard, TaskRouted | TaskCancelRequested):
+        waiting = state.waiting.get(_name(heard))
+    else:
+        return None
+    if waiting is None or not waiting.cancelled:
+        return None
     return QuotaRefused(
         chain=waiting.chain, task=waiting.task, cause=waiting.cause, attempt=waiting.attempt, batch=waiting.batch,
         traceparent=waiting.traceparent, fault=Fault(error_class="cancelled", message="Cancelled while waiting."),

@@ -54,6 +54,7 @@ class Actor[State]:
 
     `new` makes the empty state. `due` names the next moment (stream time, ms) at which `decide` wants a Wake, or None.
     `perform` says what the runtime shall do for a fact that is in the log; its outcome comes back into `decide`.
+    `key` groups what is decided one after the other; by default the task.
     At pace "writer" `decide` is asked about the same heard thing until it has nothing more to say, one fact each time.
     """
 
@@ -64,6 +65,7 @@ class Actor[State]:
     due: Callable[[State], int | None] | None = None
     perform: Callable[..., Any] | None = None
     pace: Pace = "task"
+    key: Callable[[Fact], tuple[str, str]] | None = None
     version: int = 1
 
     def heard(self) -> frozenset[type]:

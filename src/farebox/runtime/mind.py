@@ -1,0 +1,263 @@
+"""One actor's mind: folds the log in order, asks `decide`, and keeps the fences. Sans-IO: the follower and the simulation drive it.
+
+At pace "task" a decision waits for its own fact to come back before the same task is decided again, so the state only ever
+holds what the log says. At pace "writer" a second state runs ahead of the log with what is on its way; a refusal throws it away.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from farebox.core import ids, subjects, wire
+from farebox.core.actor import Actor, Quarantined, Wake
+from farebox.core.events import Fact
+from farebox.log.port import Entry, Fence
+
+FENCES_MAX = 100_000
+"""Last sequences remembered; a forgotten one is learned again from the refusal it causes."""
+AHEAD_MAX = 500
+"""Facts of one append of a whole writer."""
+
+Heard = Fact | Quarantined | Wake
+Key = tuple[str, str]
+
+
+class Decision(Struct):
+    """Facts that stand or fall together, and what they answer."""
+
+    heard: tuple[Heard, ...]
+    facts: tuple[Fact, ...]
+    key: Key
+
+
+class Mind:
+    """The bookkeeping of one follower actor over one log."""
+
+    def __init__(self, actor: Actor[Any], secret: bytes, state: Any = None, seq: int = 0) -> None:
+        self.actor = actor
+        self.state = actor.new() if state is None else state
+        self.seq = seq
+        self._secret = secret
+        self._heard_kinds = actor.heard()
+        self._folded_kinds = actor.folded()
+        self._last: dict[str, int] = {}
+        self._pending: dict[Key, deque[Heard]] = {}
+        self._ready: dict[Key, None] = {}
+        self._busy: dict[Key, Decision] = {}
+        self._waits: dict[Key, int] = {}
+        self._live = False
+        self._solo = actor.pace == "writer"
+        self._ahead: Any = copy.deepcopy(self.state) if self._solo else self.state
+        self._ahead_ids: set[str] = set()
+
+    def hear(self, fact: Fact | Quarantined, writer: str) -> None:
+        """Fold one fact of the log, in order; what the actor hears waits for `decisions`."""
+        assert fact.seq > self.seq, "facts come in log order, each once"
+        self.seq = fact.seq
+        own = writer == self.actor.name
+        if type(fact) in self._folded_kinds:
+            self.state = self.actor.evolve(self.state, fact)
+            if self._solo and not (own and fact.id in self._ahead_ids):
+                self._ahead = self.actor.evolve(self._ahead, fact)
+        if own:
+            assert isinstance(fact, Fact)
+            self._note_own(fact, writer)
+        if type(fact) in self._heard_kinds and (self._live or not self._solo):
+            self._queue(self._key(fact), fact)
+        self._unblock(fact.seq)
+
+    def go_live(self, at_ms: int) -> None:
+        """The past is folded: from now on decisions count. A whole writer decides from its state, so it is simply woken."""
+        self._live = True
+        self.wake(at_ms)
+
+    def wake(self, at_ms: int) -> None:
+        """The moment that `due` asked for (or the first moment of all) has come. `at_ms` is stream time."""
+        if Wake in self._heard_kinds:
+            self._queue(("", ""), Wake(at_ms))
+
+    def due(self) -> int | None:
+        """Return when (stream time, ms) the actor wants to be woken."""
+        return self.actor.due(self._ahead) if self.actor.due else None
+
+    def decisions(self) -> Iterator[Decision]:
+        """Yield what is to be appended now. Each must come back through `stored`, `refused` or `unknown`."""
+        if not self._live:
+            return
+        if self._solo:
+            yield from self._decide_ahead()
+            return
+        while self._ready:
+            key = next(iter(self._ready))
+            del self._ready[key]
+            decision = self._decide_key(key)
+            if decision is not None:
+                yield decision
+
+    def entries(self, decision: Decision, last: int | None = None) -> list[Entry]:
+        """Return the entries of a decision, each with its fence. `last` overrides what the first fence expects.
+
+        Where all facts share one filter, only the first is fenced: it guards the whole batch.
+        """
+        entries: list[Entry] = []
+        fenced: set[str] = set()
+        for fact in decision.facts:
+            guard = subjects.fence_filter(self.actor.name, fact)
+            subject = subjects.subject_of(self.actor.name, fact)
+            expected = 0 if guard is None else self._last.get(guard, 0) if last is None else last
+            body = wire.encode(msgspec.structs.replace(fact, prev=expected))
+            fence = None if guard is None or guard in fenced else Fence(guard, expected)
+            entries.append(Entry(subject, body, fence))
+            if guard is not None:
+                fenced.add(guard)
+        return entries
+
+    def stored(self, decision: Decision, seqs: Sequence[int]) -> None:
+        """The facts are in the log. At pace "task" the key stays busy until they come back in order."""
+        for fact, seq in zip(decision.facts, seqs, strict=True):
+            guard = subjects.fence_filter(self.actor.name, fact)
+            if guard is not None:
+                self._note(guard, seq)
+        if self._solo or all(seq <= self.seq for seq in seqs):
+            self._free(decision)
+
+    def refused(self, decision: Decision, last_seq: int | None) -> None:
+        """A fence refused: somebody wrote first. Read on to `last_seq`, then decide anew."""
+        for fact in decision.facts:
+            guard = subjects.fence_filter(self.actor.name, fact)
+            if guard is not None and last_seq is not None:
+                self._last[guard] = last_seq
+        self._retry(decision)
+        wait_for = self.seq + 1 if last_seq is None else last_seq
+        if wait_for > self.seq:
+            self._waits[decision.key] = wait_for
+            self._ready.pop(decision.key, None)
+
+    def unknown(self, decision: Decision) -> None:
+        """No answer: decide anew under the same fence. If it was stored, the fence refuses and the log tells."""
+        self._retry(decision)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be decided and nothing is on its way."""
+        return not self._busy and not any(self._pending.values())
+
+    def _decide_key(self, key: Key) -> Decision | None:
+        if key in self._busy or key in self._waits:
+            return None
+        pending = self._pending.get(key)
+        while pending:
+            heard = pending[0]
+            facts = self.actor.decide(self.state, heard)
+            if facts:
+                decision = Decision((heard,), self._stamped(heard, facts, 0), key)
+                pending.popleft()
+                self._busy[key] = decision
+                return decision
+            pending.popleft()
+        self._pending.pop(key, None)
+        return None
+
+    def _decide_ahead(self) -> Iterator[Decision]:
+        """Decide all that waits against the state that runs ahead: one append in flight for the whole writer."""
+        key = ("", "")
+        pending = self._pending.get(key)
+        if not pending or self._busy or self._waits:
+            return
+        heard: list[Heard] = []
+        facts: list[Fact] = []
+        while pending and len(facts) < AHEAD_MAX:
+            one = pending.popleft()
+            heard.append(one)
+            while said := self.actor.decide(self._ahead, one):
+                stamped = self._stamped(one, said, len(facts))
+                for fact in stamped:
+                    self._ahead = self.actor.evolve(self._ahead, fact)
+                facts += stamped
+        if facts:
+            decision = Decision(tuple(heard), tuple(facts), key)
+            self._ahead_ids.update(fact.id for fact in facts)
+            self._busy[key] = decision
+            yield decision
+
+    def _stamped(self, heard: Heard, facts: Sequence[Fact], place: int) -> tuple[Fact, ...]:
+        """Give each fact its cause and its id. The place counts only where one cause has several facts of a kind."""
+        stamped: list[Fact] = []
+        for offset, fact in enumerate(facts):
+            assert type(fact) in self.actor.said(), f"{self.actor.name} may not say {type(fact).__name__}"
+            cause = fact.cause or getattr(heard, "id", "")
+            number = offset if not self._solo else 0
+            fact_id = ids.of_fact(self._secret, self.actor.name, cause, type(fact).__name__, number)
+            stamped.append(msgspec.structs.replace(fact, cause=cause, id=fact_id))
+        return tuple(stamped)
+
+    def _queue(self, key: Key, heard: Heard) -> None:
+        self._pending.setdefault(key, deque()).append(heard)
+        self._mark(key)
+
+    def _mark(self, key: Key) -> None:
+        if self._pending.get(key) and key not in self._busy and key not in self._waits:
+            self._ready[key] = None
+
+    def _key(self, fact: Heard) -> Key:
+        if self._solo or isinstance(fact, Wake):
+            return ("", "")
+        if self.actor.key is not None and isinstance(fact, Fact):
+            return self.actor.key(fact)
+        return fact.key
+
+    def _note_own(self, fact: Fact, writer: str) -> None:
+        """An own fact came back: its fence moves, its key is free, what it answered is answered."""
+        guard = subjects.fence_filter(writer, fact)
+        if guard is not None:
+            self._note(guard, fact.seq)
+        self._ahead_ids.discard(fact.id)
+        key = self._key(fact)
+        decision = self._busy.get(key)
+        if not self._solo and decision is not None and fact.id == decision.facts[-1].id:
+            del self._busy[key]
+        pending = self._pending.get(key)
+        if pending and not self._solo and any(getattr(heard, "id", None) == fact.cause for heard in pending):
+            self._pending[key] = deque(heard for heard in pending if getattr(heard, "id", None) != fact.cause)
+        self._mark(key)
+
+    def _free(self, decision: Decision) -> None:
+        if self._busy.get(decision.key) is decision:
+            del self._busy[decision.key]
+        self._mark(decision.key)
+
+    def _note(self, guard: str, seq: int) -> None:
+        self._last[guard] = max(seq, self._last.pop(guard, 0))
+        if len(self._last) > FENCES_MAX:
+            for old in list(self._last)[: FENCES_MAX // 2]:
+                del self._last[old]
+
+    def _retry(self, decision: Decision) -> None:
+        """Take back what was guessed and put what was heard first in line again."""
+        self._free(decision)
+        pending = self._pending.setdefault(decision.key, deque())
+        pending.extendleft(reversed(decision.heard))
+        if self._solo:
+            self._ahead = copy.deepcopy(self.state)
+            self._ahead_ids.clear()
+        self._mark(decision.key)
+
+    def _unblock(self, seq: int) -> None:
+        for key in [key for key, wait_for in self._waits.items() if wait_for <= seq]:
+            del self._waits[key]
+            self._mark(key)
+
+
+def writer_of(subject: str) -> str:
+    """Return the writer's token of a subject of the log."""
+    return subject.split(".", 3)[2]
+
+
+Now = Callable[[], int]
+"""Stream time as it is known here (ms since 1970)."""
