@@ -1,7 +1,8 @@
-"""One actor's mind: folds the log in order, asks `decide`, and keeps the fences. Sans-IO: the follower and the simulation drive it.
+"""One actor's mind: folds the log in order, asks `decide`, keeps the fences. Sans-IO: follower and simulation drive it.
 
 At pace "task" a decision waits for its own fact to come back before the same task is decided again, so the state only ever
-holds what the log says. At pace "writer" a second state runs ahead of the log with what is on its way; a refusal throws it away.
+holds what the log says. At pace "writer" a second state runs ahead of the log with what is on its way; a refusal throws
+it away.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class Mind:
             heard = pending[0]
             facts = self.actor.decide(self.state, heard)
             if facts:
-                decision = Decision((heard,), self._stamped(heard, facts, 0), key)
+                decision = Decision((heard,), self._stamped(heard, facts), key)
                 pending.popleft()
                 self._busy[key] = decision
                 return decision
@@ -176,7 +177,7 @@ class Mind:
             one = pending.popleft()
             heard.append(one)
             while said := self.actor.decide(self._ahead, one):
-                stamped = self._stamped(one, said, len(facts))
+                stamped = self._stamped(one, said)
                 for fact in stamped:
                     self._ahead = self.actor.evolve(self._ahead, fact)
                 facts += stamped
@@ -186,14 +187,13 @@ class Mind:
             self._busy[key] = decision
             yield decision
 
-    def _stamped(self, heard: Heard, facts: Sequence[Fact], place: int) -> tuple[Fact, ...]:
-        """Give each fact its cause and its id. The place counts only where one cause has several facts of a kind."""
+    def _stamped(self, heard: Heard, facts: Sequence[Fact]) -> tuple[Fact, ...]:
+        """Give each fact its cause and its id; its place counts among the facts of one answer."""
         stamped: list[Fact] = []
-        for offset, fact in enumerate(facts):
+        for place, fact in enumerate(facts):
             assert type(fact) in self.actor.said(), f"{self.actor.name} may not say {type(fact).__name__}"
             cause = fact.cause or getattr(heard, "id", "")
-            number = offset if not self._solo else 0
-            fact_id = ids.of_fact(self._secret, self.actor.name, cause, type(fact).__name__, number)
+            fact_id = ids.of_fact(self._secret, self.actor.name, cause, type(fact).__name__, place)
             stamped.append(msgspec.structs.replace(fact, cause=cause, id=fact_id))
         return tuple(stamped)
 
