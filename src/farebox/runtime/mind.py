@@ -73,6 +73,12 @@ class Mind:
             self._queue(self._key(fact), fact)
         self._unblock(fact.seq)
 
+    def skip(self, seq: int) -> None:
+        """Pass over a fact that nobody can read."""
+        if seq > self.seq:
+            self.seq = seq
+            self._unblock(seq)
+
     def go_live(self, at_ms: int) -> None:
         """The past is folded: from now on decisions count. A whole writer decides from its state, so it is simply woken."""
         self._live = True

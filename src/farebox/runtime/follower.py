@@ -1,0 +1,199 @@
+"""The follower: reads the log in order once for all actors of a process, lets each mind fold and decide, and appends.
+
+A refused append means: read on, decide anew. No answer means the same under the same fence. Nothing is decided before the
+past is folded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from farebox.core import subjects, wire
+from farebox.core.actor import Quarantined
+from farebox.core.errors import AppendRefused, BadFact, BusError
+from farebox.core.events import Fact
+from farebox.log.port import Log, Stored
+from farebox.runtime.clock import StreamClock
+from farebox.runtime.committer import Committer
+from farebox.runtime.mind import Decision, Mind
+
+log_ = logging.getLogger("farebox.follower")
+
+SINGLES_OF_A_WRITER = {"always": 5, "100ms": 8}
+"""Pending facts up to which a whole writer's singles, one after the other, beat an atomic batch (measured on 2 cores)."""
+PAUSE_S = 0.25
+"""Pause before an append whose outcome is unknown is decided anew."""
+
+Tap = Callable[[Sequence[Stored]], None]
+
+
+class Follower:
+    """Drives minds over one log. `taps` see every fact as stored, in order (the views)."""
+
+    def __init__(
+        self, log: Log, minds: Sequence[Mind], committer: Committer, clock: StreamClock, *, taps: Sequence[Tap] = (),
+        taps_from: int | None = None, durability: str = "always",
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._minds = minds
+        self._committer = committer
+        self._clock = clock
+        self._taps = taps
+        self._taps_from = taps_from
+        self._singles_max = SINGLES_OF_A_WRITER[durability]
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.live = asyncio.Event()
+        self.seq = 0
+        self.quarantined = 0
+
+    async def run(self) -> None:
+        """Follow the log without end. Raises LogDamaged at a hole; everything else is waited out."""
+        position = await self._log.position()
+        starts = [mind.seq + 1 for mind in self._minds]
+        starts += [self._taps_from] if self._taps_from is not None else []
+        start = max(min(starts, default=1), position.first_seq, 1)
+        self.seq = start - 1
+        if self.seq >= position.last_seq:
+            self._go_live()
+        async for batch in self._log.follow(start):
+            self._fold(batch)
+            if not self.live.is_set() and self.seq >= position.last_seq:
+                self._go_live()
+            elif self.live.is_set():
+                self._clock.saw(batch[-1].at_ms)
+                self._pump()
+
+    async def close(self) -> None:
+        """Stop waking and wait for what is on its way."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _fold(self, batch: Sequence[Stored]) -> None:
+        for stored in batch:
+            self.seq = stored.seq
+            fact = self._read(stored)
+            if fact is not None:
+                writer = stored.subject.split(".", 3)[2]
+                for mind in self._minds:
+                    if fact.seq > mind.seq:
+                        mind.hear(fact, writer)
+            else:
+                for mind in self._minds:
+                    mind.skip(stored.seq)
+        for tap in self._taps:
+            tap(batch)
+
+    def _read(self, stored: Stored) -> Fact | Quarantined | None:
+        """Return the fact; a liar or garbage is quarantined before any decide, and a task it would have begun is ended."""
+        try:
+            return wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+        except BadFact as bad:
+            self.quarantined += 1
+            log_.warning("quarantined fact %d on %s: %s", stored.seq, stored.subject, bad)
+            return _quarantined(stored, str(bad))
+
+    def _go_live(self) -> None:
+        for mind in self._minds:
+            mind.go_live(self._clock.now_ms())
+        self.live.set()
+        self._pump()
+
+    def _pump(self) -> None:
+        for mind in self._minds:
+            self._pump_mind(mind)
+        self._set_timer()
+
+    def _pump_mind(self, mind: Mind) -> None:
+        for decision in mind.decisions():
+            if mind.actor.pace == "writer":
+                self._spawn_writer(mind, decision)
+            else:
+                future = self._committer.append(mind.entries(decision), decision.key)
+                future.add_done_callback(lambda done, d=decision, m=mind: self._answered(m, d, done))
+
+    def _answered(self, mind: Mind, decision: Decision, done: asyncio.Future[tuple[int, ...]]) -> None:
+        error = done.exception()
+        if error is None:
+            mind.stored(decision, done.result())
+        elif isinstance(error, AppendRefused):
+            mind.refused(decision, error.last_seq)
+        elif isinstance(error, BusError):
+            log_.warning("%s: %s; deciding again", mind.actor.name, error)
+            asyncio.get_running_loop().call_later(PAUSE_S, self._again, mind, decision)
+            return
+        else:
+            raise error
+        self._pump_mind(mind)
+        self._set_timer()
+
+    def _again(self, mind: Mind, decision: Decision) -> None:
+        mind.unknown(decision)
+        self._pump_mind(mind)
+
+    def _spawn_writer(self, mind: Mind, decision: Decision) -> None:
+        task = asyncio.ensure_future(self._append_writer(mind, decision))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: done.result())
+
+    async def _append_writer(self, mind: Mind, decision: Decision) -> None:
+        """One append in flight for the whole writer: few facts one after the other, many as one batch."""
+        try:
+            seqs = await self._append_in_order(mind, decision)
+        except AppendRefused as refused:
+            mind.refused(decision, refused.last_seq)
+        except BusError as error:
+            log_.warning("%s: %s; deciding again", mind.actor.name, error)
+            await asyncio.sleep(PAUSE_S)
+            mind.unknown(decision)
+        else:
+            mind.stored(decision, seqs)
+        self._pump_mind(mind)
+        self._set_timer()
+
+    async def _append_in_order(self, mind: Mind, decision: Decision) -> tuple[int, ...]:
+        if len(decision.facts) > self._singles_max:
+            return await self._log.append(mind.entries(decision))
+        seqs: list[int] = []
+        for fact in decision.facts:
+            single = msgspec.structs.replace(decision, facts=(fact,))
+            (seq,) = await self._log.append(mind.entries(single, last=seqs[-1] if seqs else None))
+            seqs.append(seq)
+        return tuple(seqs)
+
+    def _set_timer(self) -> None:
+        """Wake each mind that wants it at the moment it wants it."""
+        due = min((moment for mind in self._minds if (moment := mind.due()) is not None), default=None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            delay_s = max(0.0, (due - self._clock.now_ms()) / 1000)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now_ms = self._clock.now_ms()
+        for mind in self._minds:
+            due = mind.due()
+            if due is not None and due <= now_ms + 1:
+                mind.wake(max(due, now_ms))
+                self._pump_mind(mind)
+        self._set_timer()
+
+
+def _quarantined(stored: Stored, reason: str) -> Quarantined | None:
+    try:
+        address = subjects.parse(stored.subject)
+    except BadFact:
+        return None
+    if address.token != "submitted":
+        return None
+    return Quarantined(address.chain, address.task, stored.seq, stored.at_ms, reason)
