@@ -41,12 +41,15 @@ class HttpCall(Struct, frozen=True, kw_only=True):
 
 
 class ProcessCall(Struct, frozen=True, kw_only=True):
-    """A program to start in its own process group, the prompt on stdin. Its environment is an allowlist plus `environment`."""
+    """A program to start in its own process group, the prompt on stdin. Its environment is an allowlist,
+    the variables named in `keep` and `environment`. It runs in `directory`, where the engine runs if that is empty.
+    """  # noqa: D205
 
     argv: tuple[str, ...]
     stdin: bytes = b""
     environment: dict[str, str] = {}
     keep: tuple[str, ...] = ()
+    directory: str = ""
 
 
 class InlineCall(Struct, frozen=True, kw_only=True):
@@ -66,12 +69,21 @@ class Head(Struct, frozen=True, kw_only=True):
 
 
 class End(Struct, frozen=True, kw_only=True):
-    """How the stream of bytes ended. `cut` names the reason if it did not end by itself."""
+    """How the stream of bytes ended. `cut` names the reason if it did not end by itself.
+
+    `sent` is False where surely nothing left this machine: such a call cannot have cost anything.
+    """
 
     exit_code: int | None = None
     stderr_tail: str = ""
-    cut: Literal["", "network", "timeout", "stalled", "first_byte", "cancelled", "overflow", "missing", "unsent"] = ""
+    cut: Literal["", "network", "timeout", "stalled", "first_byte", "cancelled", "overflow", "missing", "unsent", "no_key"] = ""
     detail: str = ""
+    sent: bool = True
+
+    @property
+    def surely_unsent(self) -> bool:
+        """Whether the call cannot have reached the platform."""
+        return not self.sent or self.cut in {"missing", "unsent", "no_key"}
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

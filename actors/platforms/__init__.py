@@ -1,0 +1,11 @@
+"""The platforms, one kind a file: how to ask it, how to read it, what it tells about quota. All pure."""
+
+from actors.platforms.command import COMMAND
+from actors.platforms.compatible import COMPATIBLE
+from actors.platforms.rehearsal import REHEARSAL
+from farebox.core.platform import PlatformKind
+
+PLATFORMS: tuple[PlatformKind, ...] = (COMPATIBLE, COMMAND, REHEARSAL)
+"""Every kind that farebox brings; others come through the entry point `farebox.platforms`."""
+
+__all__ = ["PLATFORMS"]

@@ -1,0 +1,233 @@
+"""OpenAI Chat Completions on the wire: the request, and a reader of streamed and unstreamed answers. Pure.
+
+Success needs the server's own final word (a `finish_reason`, or `[DONE]` after text): a stream that merely ends is a fault.
+Source: platform.openai.com/docs/api-reference/chat and /chat-streaming (read 2026-11-21); llama.cpp, vLLM and Ollama leave
+out or add what the tests under tests/golden/platforms/ show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from actors.platforms.chat_quota import learned_from
+from actors.platforms.faults import error_in, fault, fault_of_answer, fault_of_cut
+from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
+from actors.platforms.server_sent import ServerSent
+from farebox.core.events import QuotaLearned
+from farebox.core.platform import Ask, End, Head, Piece, Verdict
+from farebox.core.retry_after import retry_after_ms
+from farebox.core.terms import Charged, ErrorClass, Fault, Usage
+from farebox.core.tokens import estimate
+
+ERROR_BYTES_MAX = 64 * 1024
+"""So much of an error answer is read."""
+BODY_BYTES_MAX = 64 * 1024 * 1024
+_UNBILLED: frozenset[ErrorClass] = frozenset(
+    {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "invalid", "unavailable", "unsupported"}
+)
+"""A server that says one of these before any text has not run the model."""
+_REFUSED_AT_THE_DOOR = (503, 529)
+
+
+def request_body(ask: Ask, model: str, *, stream: bool, max_tokens_field: str = "max_tokens") -> bytes:
+    """Return the JSON body that asks for one answer; a streamed one ends with its usage."""
+    messages = [{"role": "system", "content": ask.system}] if ask.system else []
+    body: dict[str, Any] = {"model": model} if model else {}
+    body |= {"messages": [*messages, {"role": "user", "content": ask.prompt}], "stream": stream}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    if ask.task.max_tokens is not None:
+        body[max_tokens_field] = ask.task.max_tokens
+    if ask.task.temperature is not None:
+        body["temperature"] = ask.task.temperature
+    return msgspec.json.encode(body)
+
+
+class ChatReader:
+    """Reads one answer. An error is known by its status, by an error object anywhere, or by the missing final word."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._head = Head(status=0)
+        self._raw = bytearray()
+        self._events: ServerSent | None = None
+        self._overflow = False
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._model = ""
+        self._finish = ""
+        self._done = False
+        self._usage: Usage | None = None
+        self._fault: Fault | None = None
+        self._said_no = False
+
+    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
+        """Read status and headers."""
+        self._head = head
+        return learned_from(self._ask.platform, head.headers)
+
+    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
+        """Read more bytes: an event stream, or one JSON document that is read at the end."""
+        if self._events is not None:
+            return self._take(self._events.feed(data))
+        self._overflow = self._overflow or len(self._raw) + len(data) > BODY_BYTES_MAX
+        if not self._overflow:
+            self._raw += data
+        start = bytes(self._raw[:64]).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if self._head.status >= 300 or start[:1] in {b"", b"{", b"["} or b"\xef\xbb\xbf".startswith(start[:3]):
+            return []
+        self._events = ServerSent()
+        return self._take(self._events.feed(bytes(self._raw)))
+
+    def end(self, end: End) -> Verdict:
+        """Say what it came to."""
+        if self._events is not None:
+            self._take(self._events.end())
+            self._overflow = self._overflow or self._events.overflow
+        elif self._head.status >= 300:
+            return self._rejected()
+        elif self._head.status:
+            self._document(end)
+        return self._verdict(end)
+
+    def _take(self, events: Sequence[Any]) -> list[Piece | QuotaLearned]:
+        pieces: list[Piece | QuotaLearned] = []
+        for event in events:
+            if event.data.strip() == "[DONE]":
+                self._done = True
+            elif not self._done:
+                pieces += self._chunk(parse(event.data))
+        return pieces
+
+    def _chunk(self, chunk: Any) -> list[Piece | QuotaLearned]:
+        """Read one event. Once the final word is in, only the usage is still of interest."""
+        self._usage = _usage(at(chunk, "usage")) or self._usage
+        if self._finish or self._fault is not None:
+            return []
+        error = error_in(chunk)
+        if error is not None:
+            self._said_no = True
+            self._fault = fault_of_answer(0, *error)
+            return []
+        if not isinstance(chunk, dict):
+            self._fault = fault("invalid", "The stream holds an event that is no JSON object.")
+            return []
+        self._model = self._model or text_at(chunk, "model")
+        return self._choice(at(chunk, "choices", 0), "delta")
+
+    def _choice(self, choice: Any, part: str) -> list[Piece | QuotaLearned]:
+        said = at(choice, part)
+        text = _content(at(said, "content"))
+        self._reasoning.append(text_at(said, "reasoning_content") or text_at(said, "reasoning"))
+        self._refusal.append(text_at(said, "refusal"))
+        self._finish = text_at(choice, "finish_reason")
+        if not text:
+            return []
+        self._text.append(text)
+        return [Piece(text)]
+
+    def _document(self, end: End) -> None:
+        """Read an unstreamed answer; one that broke off is left to the cut."""
+        body = parse(bytes(self._raw).decode("utf-8", "replace").removeprefix("\ufeff"))
+        self._usage = _usage(at(body, "usage"))
+        error = error_in(body)
+        if error is not None:
+            self._said_no = True
+            self._fault = fault_of_answer(0, *error)
+        elif isinstance(body, dict):
+            self._model = text_at(body, "model")
+            self._choice(at(body, "choices", 0), "message")
+        elif not end.cut and not self._overflow:
+            raw = bytes(self._raw).lstrip()
+            shown = raw[:200].decode("utf-8", "replace")
+            broken_off = raw[:1] in {b"{", b"["}
+            self._fault = fault("network" if broken_off else "invalid", f"The answer is no whole JSON document: {shown!r}")
+
+    def _rejected(self) -> Verdict:
+        """Read an answer whose status says no."""
+        status, headers = self._head.status, self._head.headers
+        raw = bytes(self._raw[:ERROR_BYTES_MAX]).decode("utf-8", "replace")
+        words, message = error_in(parse(raw)) or ("", raw)
+        why = fault_of_answer(status, words, message)
+        charged: Charged = "possible" if status >= 500 and status not in _REFUSED_AT_THE_DOOR else "none"
+        return Verdict(ok=False, fault=why, charged=charged, retry_after_ms=retry_after_ms(headers))
+
+    def _verdict(self, end: End) -> Verdict:
+        text = "".join(self._text)
+        why = self._why_not(end, text)
+        usage = self._usage or self._estimated(text)
+        charged: Charged = "known" if self._usage or why is None else "possible"
+        if self._usage is None and self._surely_unbilled(end, why, text):
+            charged, usage = "none", None
+        return Verdict(
+            ok=why is None,
+            text=text,
+            model=self._model,
+            usage=usage,
+            finish_reason=self._finish or ("stop" if why is None else ""),
+            fault=why,
+            charged=charged,
+            retry_after_ms=retry_after_ms(self._head.headers) if why is not None else None,
+        )
+
+    def _why_not(self, end: End, text: str) -> Fault | None:
+        if self._fault is not None:
+            return self._fault
+        if self._finish == "content_filter" or "".join(self._refusal):
+            return fault("refused", "".join(self._refusal) or "The platform's content filter stopped the answer.")
+        if self._finish or (self._done and text):
+            return None if text and self._finish != "error" else self._empty()
+        if end.cut or self._overflow:
+            return fault_of_cut(end if end.cut else End(cut="overflow"))
+        return fault("network", "The answer ended without its final word.")
+
+    def _empty(self) -> Fault:
+        if self._finish == "error":
+            return fault("server_error", "The platform ended the answer with an error.")
+        if self._finish == "length":
+            return fault("truncated", "The output limit was reached before any text.")
+        if self._finish in {"tool_calls", "function_call"}:
+            return fault("unsupported", "The model wants to call a tool; this task has none.")
+        return fault("invalid", "The answer is empty.")
+
+    def _surely_unbilled(self, end: End, why: Fault | None, text: str) -> bool:
+        if text or self._reasoned() or why is None or self._finish:
+            return False
+        return end.surely_unsent or (self._said_no and why.error_class in _UNBILLED)
+
+    def _reasoned(self) -> str:
+        return "".join(self._reasoning)
+
+    def _estimated(self, text: str) -> Usage | None:
+        """Return a guess where the server said nothing: of all that was sent and all that came."""
+        if self._head.status == 0:
+            return None
+        written = estimate(text) + estimate(self._reasoned())
+        return Usage(
+            input_tokens=estimate(self._ask.system) + estimate(self._ask.prompt), output_tokens=written, source="estimated"
+        )
+
+
+def _content(content: Any) -> str:
+    """Return the text of a content: a text, or a list of parts that hold one."""
+    if isinstance(content, str):
+        return content
+    return "".join(text_at(part, "text") for part in items_at(content))
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Return what the provider counted; `prompt_tokens` holds the cached, `completion_tokens` the reasoning ones."""
+    read, written = count_at(usage, "prompt_tokens"), count_at(usage, "completion_tokens")
+    if read is None and written is None:
+        return None
+    cached = count_at(usage, "prompt_tokens_details", "cached_tokens")
+    return Usage(
+        input_tokens=read,
+        output_tokens=written,
+        cached_tokens=count_at(usage, "prompt_cache_hit_tokens") if cached is None else cached,
+        reasoning_tokens=count_at(usage, "completion_tokens_details", "reasoning_tokens"),
+    )

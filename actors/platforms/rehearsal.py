@@ -1,0 +1,152 @@
+"""Platforms without a model: local stand-ins that speak real wire formats and answer with a digest of the input. Pure.
+
+The option `wire` says how: `chat` (HTTP, like `compatible`), `stream-json` (a process, like an agent program) or `inline`
+(computed here and now, for benchmarks). They are used only when somebody asks for them by name.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+from actors.platforms import command, compatible
+from actors.platforms.checks import key_is_safe, options_are, url_works
+from actors.platforms.faults import fault_of_cut
+from actors.platforms.stream_json import StreamJsonReader
+from farebox.core.digest import chunks, digest
+from farebox.core.errors import BadSettings
+from farebox.core.events import PlatformReported, QuotaLearned
+from farebox.core.platform import (
+    Ask,
+    Call,
+    End,
+    Head,
+    InlineCall,
+    Piece,
+    PlatformKind,
+    Probe,
+    ProbeAnswer,
+    ProcessCall,
+    Reader,
+    Verdict,
+)
+from farebox.core.settings import PlatformSettings
+from farebox.core.terms import Usage
+from farebox.core.tokens import estimate
+
+WIRES = ("chat", "stream-json", "inline")
+MODEL = "rehearsal-small"
+
+
+def wire_of(settings: PlatformSettings) -> str:
+    """Return the wire that the settings choose."""
+    return settings.options.get("wire", "chat")
+
+
+def ask_rehearsal(ask: Ask) -> Call:
+    """Return the call for one task, over the chosen wire."""
+    match wire_of(ask.settings):
+        case "inline":
+            return InlineCall(chunks=tuple(part.encode() for part in chunks(digest(ask.prompt, ask.system))))
+        case "stream-json":
+            call = command.ask_command(ask)
+            return ProcessCall(argv=(*call.argv, "--model", compatible.model_of(ask) or MODEL), stdin=call.stdin)
+        case _:
+            return compatible.ask_chat(ask)
+
+
+class InlineReader:
+    """Reads an answer that was computed here: text, and an end."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text: list[str] = []
+
+    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
+        """There are no headers."""
+        assert not head.headers, "a computed answer has no headers"
+        return []
+
+    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
+        """Read more text."""
+        text = self._decoder.decode(data)
+        self._text.append(text)
+        return [Piece(text)] if text else []
+
+    def end(self, end: End) -> Verdict:
+        """Say what it came to; the tokens are computed, not counted by a model."""
+        text = "".join(self._text)
+        if end.cut:
+            return Verdict(ok=False, text=text, fault=fault_of_cut(end))
+        read = estimate(self._ask.system) + estimate(self._ask.prompt)
+        return Verdict(
+            ok=True,
+            text=text,
+            model=compatible.model_of(self._ask) or MODEL,
+            usage=Usage(input_tokens=read, output_tokens=estimate(text), source="computed"),
+            finish_reason="stop",
+            charged="known",
+        )
+
+
+def read_rehearsal(ask: Ask) -> Reader:
+    """Return a reader for the chosen wire."""
+    match wire_of(ask.settings):
+        case "inline":
+            return InlineReader(ask)
+        case "stream-json":
+            return StreamJsonReader(ask)
+        case _:
+            return compatible.read_chat(ask)
+
+
+def probe_rehearsal(name: str, settings: PlatformSettings) -> Probe:
+    """Return how to look for the stand-in."""
+    match wire_of(settings):
+        case "inline":
+            return Probe()
+        case "stream-json":
+            return command.probe_program(name, settings)
+        case _:
+            return compatible.probe_models(name, settings)
+
+
+def read_probe(name: str, settings: PlatformSettings, answer: ProbeAnswer) -> PlatformReported:
+    """Return whether the stand-in is there."""
+    match wire_of(settings):
+        case "inline":
+            return PlatformReported(
+                platform=name, available=True, detail="computed, no model", models=settings.models or (MODEL,)
+            )
+        case "stream-json":
+            return command.read_program(name, settings, answer)
+        case _ if not settings.url:
+            return PlatformReported(
+                platform=name, detail="its stand-in is not running", mend="The engine starts it: farebox up"
+            )
+        case _:
+            return compatible.read_models(name, settings, answer)
+
+
+def check(name: str, settings: PlatformSettings) -> None:
+    """Refuse settings that cannot work. Raises BadSettings. The `chat` wire gets its url when its stand-in starts."""
+    options_are(name, settings, {**compatible.OPTIONS, **command.OPTIONS, "wire": WIRES})
+    if settings.billing != "rehearsal":
+        raise BadSettings(f"platforms.{name} is a rehearsal and cannot bill.", hint='Write billing = "rehearsal".')
+    if wire_of(settings) == "stream-json" and not settings.argv:
+        raise BadSettings(f"platforms.{name} needs argv, the stand-in to start.", hint='Or use options = {wire = "chat"}.')
+    if settings.url:
+        url_works(name, settings.url)
+    key_is_safe(name, settings)
+
+
+REHEARSAL = PlatformKind(
+    name="rehearsal",
+    ask=ask_rehearsal,
+    reader=read_rehearsal,
+    probe=probe_rehearsal,
+    read_probe=read_probe,
+    check=check,
+    defaults={"rehearsal": PlatformSettings(kind="rehearsal", billing="rehearsal", open=False, model=MODEL)},
+)

@@ -1,0 +1,204 @@
+"""Agent programs that print one JSON object a line, as Claude Code's `--output-format stream-json` does. Pure.
+
+Success = exit code 0 and a final `result` that says no error and text: exit code 0 and `subtype: "success"` both occur on
+failures. Formats from Claude Code 2.1.329, run against a local server (2026-11-21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from actors.platforms.faults import fault, fault_of_answer, fault_of_cut
+from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
+from actors.platforms.plan_windows import learned_from
+from farebox.core import money
+from farebox.core.errors import BadInput
+from farebox.core.events import QuotaLearned
+from farebox.core.platform import Ask, End, Head, Piece, Verdict
+from farebox.core.terms import Charged, ErrorClass, Fault, Usage
+from farebox.core.tokens import estimate
+
+LINE_BYTES_MAX = 16 * 1024 * 1024
+"""A `result` repeats the whole text in one line."""
+_REASONS: dict[str, ErrorClass] = {"prompt_too_long": "context_too_long", "aborted_streaming": "cancelled"}
+_PROSE: tuple[tuple[str, ErrorClass], ...] = (
+    ("output token maximum", "truncated"),
+    ("ECONNREFUSED", "network"),
+    ("ECONNRESET", "network"),
+    ("Connection error", "network"),
+)
+_UNBILLED: frozenset[ErrorClass] = frozenset(
+    {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "unavailable"}
+)
+
+
+class StreamJsonReader:
+    """Reads one run of such a program. Lines of unknown types are passed over; one that is no JSON is kept as evidence."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._line = bytearray()
+        self._overflow = False
+        self._garbage = ""
+        self._text: list[str] = []
+        self._whole: list[str] = []
+        self._model = ""
+        self._result: Any = None
+        self._rejected = False
+
+    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
+        """A program has no headers."""
+        assert not head.headers, "a program answers without headers"
+        return []
+
+    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
+        """Read more of standard output."""
+        said: list[Piece | QuotaLearned] = []
+        *ended, rest = data.split(b"\n")
+        for part in ended:
+            self._hold(part)
+            said += self._take(bytes(self._line))
+            self._line.clear()
+        self._hold(rest)
+        return said
+
+    def end(self, end: End) -> Verdict:
+        """Say what it came to."""
+        self._take(bytes(self._line))
+        why = self._why_not(end)
+        text = self._answer(why)
+        usage = _usage(at(self._result, "usage"))
+        charged: Charged = "known" if usage is not None or why is None else "possible"
+        if usage is None:
+            charged, usage = ("none", None) if self._surely_unbilled(end, why) else (charged, self._estimated(text))
+        return Verdict(
+            ok=why is None,
+            text=text,
+            model=self._model,
+            usage=usage,
+            finish_reason=text_at(self._result, "stop_reason"),
+            fault=why,
+            charged=charged,
+            provider_usd=_amount(at(self._result, "total_cost_usd")) if charged == "known" else None,
+        )
+
+    def _hold(self, part: bytes) -> None:
+        self._overflow = self._overflow or len(self._line) + len(part) > LINE_BYTES_MAX
+        if not self._overflow:
+            self._line += part
+
+    def _take(self, raw: bytes) -> list[Piece | QuotaLearned]:
+        """Read one line. After an overflow, or the final word, nothing more is believed."""
+        line = raw.decode("utf-8", "replace").strip()
+        if not line or self._overflow or self._result is not None:
+            return []
+        event = parse(line)
+        if not isinstance(event, dict):
+            self._garbage = self._garbage or line[:200]
+            return []
+        return self._event(event)
+
+    def _event(self, event: Any) -> list[Piece | QuotaLearned]:
+        match text_at(event, "type"):
+            case "system":
+                self._model = text_at(event, "model") or self._model
+            case "stream_event":
+                return self._streamed(at(event, "event"))
+            case "assistant":
+                self._whole += [text_at(part, "text") for part in items_at(event, "message", "content")]
+            case "rate_limit_event":
+                info = at(event, "rate_limit_info")
+                self._rejected = text_at(info, "status") == "rejected"
+                return list(learned_from(self._ask.platform, info))
+            case "result":
+                self._result = event
+            case _:
+                pass
+        return []
+
+    def _streamed(self, event: Any) -> list[Piece | QuotaLearned]:
+        """Read one raw event of the model's own stream."""
+        kind = text_at(event, "type")
+        if kind == "message_start":
+            self._model = text_at(event, "message", "model") or self._model
+        text = text_at(event, "delta", "text") if kind == "content_block_delta" else ""
+        if not text:
+            return []
+        self._text.append(text)
+        return [Piece(text)]
+
+    def _answer(self, why: Fault | None) -> str:
+        """Return the text: the result's own on success, else what streamed or was told whole."""
+        if why is None:
+            return text_at(self._result, "result")
+        return "".join(self._text) or "".join(self._whole)
+
+    def _why_not(self, end: End) -> Fault | None:
+        if self._result is not None:
+            return self._judged(end)
+        if end.cut:
+            return fault_of_cut(end)
+        if self._overflow:
+            return fault_of_cut(End(cut="overflow", detail=f"A line passed {LINE_BYTES_MAX} bytes."))
+        said = end.stderr_tail[-800:] or self._garbage
+        return fault("crashed", f"The program ended (exit code {end.exit_code}) without its final word. {said}")
+
+    def _judged(self, end: End) -> Fault | None:
+        """Return what the final `result` means; its own error flag counts more than subtype and exit code."""
+        told = text_at(self._result, "result") or text_at(self._result, "error")
+        status = count_at(self._result, "api_error_status")
+        reason = text_at(self._result, "terminal_reason")
+        failed = at(self._result, "is_error") is not False or text_at(self._result, "subtype") != "success"
+        if failed and end.cut:
+            return fault_of_cut(end)
+        if text_at(self._result, "stop_reason") == "refusal":
+            return fault("refused", told or "The model refused.")
+        if self._rejected and failed:
+            return fault("quota_exhausted", told or "The plan's limit is reached.")
+        if reason in _REASONS:
+            return fault(_REASONS[reason], told or reason)
+        if failed:
+            return self._failed(status or 0, told)
+        if end.exit_code != 0 and not end.cut:
+            return fault("crashed", f"The program ended with exit code {end.exit_code}. {end.stderr_tail[-800:]}")
+        return None if told else fault("invalid", "The answer is empty.")
+
+    def _failed(self, status: int, told: str) -> Fault:
+        error_class: ErrorClass | None = next((known for words, known in _PROSE if words in told), None)
+        return fault(error_class, told) if error_class else fault_of_answer(status, text_at(self._result, "subtype"), told)
+
+    def _surely_unbilled(self, end: End, why: Fault | None) -> bool:
+        if why is None or self._text or self._whole:
+            return False
+        return end.surely_unsent or why.error_class in _UNBILLED
+
+    def _estimated(self, text: str) -> Usage:
+        read = estimate(self._ask.system) + estimate(self._ask.prompt)
+        return Usage(input_tokens=read, output_tokens=estimate(text), source="estimated")
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Return what the program counted; all zeros mean that it did not (an interrupted run says so)."""
+    read, written = count_at(usage, "input_tokens"), count_at(usage, "output_tokens")
+    cached, kept = count_at(usage, "cache_read_input_tokens"), count_at(usage, "cache_creation_input_tokens")
+    if read is None or written is None or not (read or written or cached or kept):
+        return None
+    return Usage(
+        input_tokens=read + (cached or 0) + (kept or 0),
+        output_tokens=written,
+        cached_tokens=cached,
+        cache_write_tokens=kept,
+        reasoning_tokens=count_at(usage, "output_tokens_details", "thinking_tokens"),
+    )
+
+
+def _amount(value: Any) -> str | None:
+    """Return a figure of US dollars as a fact may hold it, None for anything else."""
+    if type(value) not in {int, Decimal}:
+        return None
+    try:
+        return money.text(Decimal(value))
+    except BadInput:
+        return None
