@@ -53,6 +53,7 @@ class Mind:
         self._busy: dict[Key, Decision] = {}
         self._waits: dict[Key, int] = {}
         self._live = False
+        self._woken = False
         self._solo = actor.pace == "writer"
         self._ahead: Any = copy.deepcopy(self.state) if self._solo else self.state
         self._ahead_ids: set[str] = set()
@@ -86,12 +87,13 @@ class Mind:
 
     def wake(self, at_ms: int) -> None:
         """The moment that `due` asked for (or the first moment of all) has come. `at_ms` is stream time."""
-        if Wake in self._heard_kinds:
+        if Wake in self._heard_kinds and not self._woken:
+            self._woken = True
             self._queue(("", ""), Wake(at_ms))
 
     def due(self) -> int | None:
         """Return when (stream time, ms) the actor wants to be woken."""
-        return self.actor.due(self._ahead) if self.actor.due else None
+        return self.actor.due(self._ahead) if self.actor.due and not self._woken else None
 
     def decisions(self) -> Iterator[Decision]:
         """Yield what is to be appended now. Each must come back through `stored`, `refused` or `unknown`."""
@@ -182,6 +184,7 @@ class Mind:
         while pending and len(facts) < AHEAD_MAX:
             one = pending.popleft()
             heard.append(one)
+            self._woken = self._woken and not isinstance(one, Wake)
             while said := self.actor.decide(self._ahead, one):
                 stamped = self._stamped(one, said)
                 for fact in stamped:

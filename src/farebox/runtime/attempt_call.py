@@ -1,0 +1,149 @@
+"""The one call of an attempt: live text out as it comes, and in the end one outcome, whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from farebox.core import subjects, wire
+from farebox.core.errors import BusError, FareboxError
+from farebox.core.events import ChunkStreamed, QuotaLearned, TaskStarted
+from farebox.core.platform import Ask, CallEnded, PlatformKind, Verdict
+from farebox.core.settings import PlatformSettings
+from farebox.core.terms import CallRecord, Fault
+from farebox.core.wire import INLINE_BYTES_MAX
+from farebox.log.port import Log
+from farebox.runtime.caller import Called, call
+
+CHUNK_S = 0.05
+"""Live text is joined for so long: each chunk is a message of its own."""
+CHUNK_CHARS = 2048
+
+
+class AttemptCall:
+    """Calls a platform for one started attempt."""
+
+    def __init__(
+        self, log: Log, kind: PlatformKind, settings: PlatformSettings, environ: Mapping[str, str], started: TaskStarted
+    ) -> None:
+        self._log = log
+        self._kind = kind
+        self._settings = settings
+        self._environ = environ
+        self._started = started
+        self._number = 0
+        self._text: list[str] = []
+        self._unsaid: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._saying: set[asyncio.Task[None]] = set()
+
+    def unsent(self, why: str) -> CallEnded:
+        """Return the outcome of a call that was never made."""
+        fault = Fault(error_class="damaged", message=why[:4000])
+        return self._ended(Verdict(ok=False, fault=fault, charged="none"), "", 0, ())
+
+    async def make(
+        self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event
+    ) -> tuple[CallEnded, Sequence[QuotaLearned]]:
+        """Make the call. `cancelled` ends it with what came so far, `stopping` breaks it off because the engine stops."""
+        work = asyncio.ensure_future(self._call(ask, cancelled))
+        stop = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+        finally:
+            stop.cancel()
+        await self._flush()
+        if work.cancelled():
+            fault = Fault(error_class="crashed", message="The engine was stopped during the call.")
+            return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ()), ()
+        called = work.result()
+        text = called.text if called.verdict.text is None else called.verdict.text
+        return await self._kept(self._ended(called.verdict, text, called.duration_ms, called.calls)), called.learned
+
+    async def _call(self, ask: Ask, cancelled: asyncio.Event) -> Called:
+        try:
+            what = self._kind.ask(ask)
+            reader = self._kind.reader(ask)
+        except FareboxError as error:
+            verdict = Verdict(ok=False, fault=Fault(error_class="invalid", message=str(error)), charged="none")
+            return Called(verdict=verdict, text="", learned=(), calls=(), duration_ms=0)
+        return await call(
+            what,
+            reader,
+            timeout_s=self._started.timeout_s,
+            first_byte_timeout_s=self._settings.first_byte_timeout_s,
+            idle_timeout_s=self._settings.idle_timeout_s,
+            on_piece=self._on_piece,
+            cancelled=cancelled,
+            environ=self._environ,
+        )
+
+    def _on_piece(self, text: str) -> None:
+        self._text.append(text)
+        self._unsaid.append(text)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(CHUNK_S, self._say)
+        elif sum(map(len, self._unsaid)) >= CHUNK_CHARS:
+            self._timer.cancel()
+            self._say()
+
+    def _say(self) -> None:
+        self._timer = None
+        text, self._unsaid = "".join(self._unsaid), []
+        if not text:
+            return
+        self._number += 1
+        started = self._started
+        chunk = ChunkStreamed(
+            chain=started.chain, task=started.task, attempt=started.attempt, epoch=started.seq, batch=started.batch,
+            platform=started.platform, number=self._number, text=text, cause=started.id,
+        )  # fmt: skip
+        task = asyncio.ensure_future(self._publish(chunk))
+        self._saying.add(task)
+        task.add_done_callback(self._saying.discard)
+
+    async def _publish(self, chunk: ChunkStreamed) -> None:
+        try:
+            await self._log.publish(subjects.live_subject(chunk), wire.encode(chunk))
+        except BusError:
+            # Live text may be lost: the whole answer stands in TaskCompleted.
+            return
+
+    async def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._say()
+        if self._saying:
+            await asyncio.wait(self._saying)
+
+    async def _kept(self, ended: CallEnded) -> CallEnded:
+        """Move a large text into the object store. Where that fails the text stays here, and the spool keeps it."""
+        data = ended.text.encode()
+        if len(data) <= INLINE_BYTES_MAX:
+            return ended
+        while True:
+            try:
+                ref = await self._log.put_blob(data)
+            except BusError:
+                await asyncio.sleep(1.0)
+            else:
+                return CallEnded(
+                    epoch=ended.epoch, cause=ended.cause, attempt=ended.attempt, verdict=_without_text(ended.verdict),
+                    text_ref=ref, duration_ms=ended.duration_ms, calls=ended.calls,
+                )  # fmt: skip
+
+    def _ended(self, verdict: Verdict, text: str, duration_ms: int, calls: Sequence[CallRecord]) -> CallEnded:
+        return CallEnded(
+            epoch=self._started.seq, cause=self._started.id, attempt=self._started.attempt,
+            verdict=_without_text(verdict), text=text, duration_ms=duration_ms, calls=tuple(calls),
+        )  # fmt: skip
+
+
+def _without_text(verdict: Verdict) -> Verdict:
+    """The text travels once, beside the verdict."""
+    return msgspec.structs.replace(verdict, text=None)

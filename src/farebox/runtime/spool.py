@@ -1,0 +1,159 @@
+"""The spool: a journal on local disk that knows, whatever crashes, which calls were about to be sent and how they ended.
+
+A paid answer is on disk before anything else happens to it. Many attempts share one fsync. A damaged last line (torn by a
+crash) is what was never confirmed to anybody; it is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from farebox.core.platform import CallEnded
+
+
+class Line(Struct, omit_defaults=True):
+    """One line of the journal about one attempt; `key` is `<platform>.<chain>.<task>.<epoch>`."""
+
+    key: str
+    what: Literal["sending", "ended", "done"]
+    outcome: CallEnded | None = None
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+class Spool:
+    """The journal of one store. `owner` names it in TaskStarted, so that only its own marks are trusted."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = path
+        self.owner = _owner(path.parent / "owner")
+        self.sending: set[str] = set()
+        self.outcomes: dict[str, CallEnded] = {}
+        self._read()
+        self._rewrite()
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def mark_sending(self, key: str) -> None:
+        """Note, on disk, that the call is about to leave. Raises OSError when the disk does not take it: then do not call."""
+        await self._write(Line(key, "sending"))
+        self.sending.add(key)
+
+    async def keep(self, key: str, outcome: CallEnded) -> None:
+        """Keep how the call ended, on disk. Raises OSError when the disk does not take it; it stays in memory then."""
+        self.outcomes[key] = outcome
+        await self._write(Line(key, "ended", outcome))
+
+    def forget(self, key: str) -> None:
+        """The outcome is in the log: the journal need not keep it. Not awaited; a lost line only means a second look."""
+        self.sending.discard(key)
+        self.outcomes.pop(key, None)
+        self._queue(Line(key, "done"))
+
+    async def close(self) -> None:
+        """Write what is pending and let go of the file."""
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+        self._writer.shutdown(wait=True)
+        os.close(self._file)
+
+    async def _write(self, line: Line) -> None:
+        await self._queue(line)
+
+    def _queue(self, line: Line) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Nobody waits for a "done" line, so its failure must not be reported as never retrieved.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._pending.append((_framed(line), future))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.ensure_future(self._flush())
+        return future
+
+    async def _flush(self) -> None:
+        """Write all that waits with one fsync, until nothing waits."""
+        loop = asyncio.get_running_loop()
+        while self._pending:
+            pending, self._pending = self._pending, []
+            try:
+                await loop.run_in_executor(self._writer, self._sync, b"".join(data for data, _ in pending))
+            except OSError as error:
+                for _, future in pending:
+                    future.set_exception(error)
+            else:
+                for _, future in pending:
+                    if not future.done():
+                        future.set_result(None)
+
+    def _sync(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        os.fdatasync(self._file)
+
+    def _read(self) -> None:
+        data = self._path.read_bytes() if self._path.exists() else b""
+        for raw in data.split(b"\n"):
+            line = _parsed(raw)
+            if line is None:
+                continue
+            match line.what:
+                case "sending":
+                    self.sending.add(line.key)
+                case "ended" if line.outcome is not None:
+                    self.outcomes[line.key] = line.outcome
+                case _:
+                    self.sending.discard(line.key)
+                    self.outcomes.pop(line.key, None)
+
+    def _rewrite(self) -> None:
+        """Begin the journal anew with what is open, by rename, so that it never grows without end."""
+        lines = [Line(key, "sending") for key in self.sending]
+        lines += [Line(key, "ended", outcome) for key, outcome in self.outcomes.items()]
+        write_durably(self._path, b"".join(map(_framed, lines)))
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a crash leaves the old or the new content: temporary file, fsync, rename, fsync."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _owner(path: Path) -> str:
+    if not path.exists():
+        write_durably(path, secrets.token_hex(8).encode())
+    return path.read_text()
+
+
+def _framed(line: Line) -> bytes:
+    data = msgspec.json.encode(line)
+    return b"%08x %s\n" % (zlib.crc32(data), data)
+
+
+def _parsed(raw: bytes) -> Line | None:
+    checksum, _, data = raw.partition(b" ")
+    if not data or checksum != b"%08x" % zlib.crc32(data):
+        return None
+    return _decoder.decode(data)
