@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from farebox.batch import Aggregate, Batch
+    from farebox.aggregate import Aggregate, Sum
+    from farebox.batch import Batch
     from farebox.client import Client, connect
     from farebox.core.errors import (
         AccessDenied,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from farebox.tasks import TaskSpec
 
 _HOMES = {
-    "farebox.batch": ("Aggregate", "Batch"),
+    "farebox.aggregate": ("Aggregate", "Sum"),
+    "farebox.batch": ("Batch",),
     "farebox.client": ("Client", "connect"),
     "farebox.core.errors": (
         "AccessDenied", "BadInput", "BadSettings", "BusError", "CallerFault", "FareboxError", "LogUnfit", "NotReachable",
@@ -58,6 +60,7 @@ __all__ = [
     "Result",
     "ResultTimeout",
     "StoreInUse",
+    "Sum",
     "TaskSpec",
     "UsageShown",
     "__version__",

@@ -62,6 +62,8 @@ class Config(Struct, frozen=True, kw_only=True):
     store: StorePlace
     origins: dict[str, str]
     files: tuple[str, ...] = ()
+    flags: dict[str, Any] = {}
+    file: str = ""
 
 
 class Value(Struct, frozen=True):
@@ -117,16 +119,19 @@ def load(
     Raises BadSettings that names the file and the key.
     """
     layers, files = _files(folder or Path.cwd(), environment, file)
+    flags = {key: value for key, value in (flags or {}).items() if value is not None}
     kinds = tuple(kinds)
     known = _merged([_built_in(kinds), *reversed(layers)])
     known |= _environment(environment, known)
-    known |= {key: Value(value, f"--{key.rpartition('.')[2]}") for key, value in (flags or {}).items() if value is not None}
+    known |= {key: Value(value, f"--{key.rpartition('.')[2]}") for key, value in flags.items()}
     config = Config(
         settings=_settings(known, with_platforms=bool(kinds)),
         bus=_section("bus", Bus, known),
         store=_section("store", StorePlace, known),
         origins={key: known[key].origin for key in sorted(known)},
         files=tuple(str(path) for path in files),
+        flags=flags,
+        file=str(file or ""),
     )
     _check_kinds(config, kinds)
     return config

@@ -28,10 +28,11 @@ class BadLine(Struct, frozen=True):
 
 
 class Lines(Struct, frozen=True):
-    """A batch file as read: its tasks, in order, and its bad lines."""
+    """A batch file as read: its tasks, in order, with the line of each, and its bad lines."""
 
     name: str
     tasks: tuple[TaskSpec, ...]
+    numbers: tuple[int, ...]
     bad: tuple[BadLine, ...]
 
 
@@ -71,14 +72,14 @@ def pairs_option(pairs: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def batch_file(path: str) -> tuple[TaskSpec, ...]:
-    """Return the tasks of a batch file (JSON Lines, or one JSON array). Raises BadInput for its first bad line."""
+def batch_file(path: str) -> Lines:
+    """Return a batch file (JSON Lines, or one JSON array) without a bad line. Raises BadInput for its first bad line."""
     lines = read_batch(path)
     if lines.bad:
         raise refusal(lines)
     if not lines.tasks:
         raise BadInput(f"{lines.name} holds no task.", hint='One JSON object a line: {"prompt": "..."}')
-    return lines.tasks
+    return lines
 
 
 def refusal(lines: Lines) -> BadInput:
@@ -98,14 +99,16 @@ def read_batch(path: str) -> Lines:
     body = _bytes(path, BATCH_BYTES_MAX)
     folder = Path() if path == STDIN else Path(path).parent
     tasks: list[TaskSpec] = []
+    numbers: list[int] = []
     bad: list[BadLine] = []
     raws = _array(body) if body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[" else _json_lines(body)
     for line, raw in raws:
         try:
             tasks.append(_spec(raw, folder))
+            numbers.append(line)
         except BadInput as error:
             bad.append(BadLine(line, error.message, error.hint))
-    return Lines(name, tuple(tasks), tuple(bad))
+    return Lines(name, tuple(tasks), tuple(numbers), tuple(bad))
 
 
 def _spec(raw: object, folder: Path) -> TaskSpec:

@@ -6,8 +6,8 @@ Everything comes through `spec_of`: arguments of Python, options of the command 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypedDict, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,6 +51,28 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_interrupt: OnInterrupt | None = None
     chain: str = ""
     label: Annotated[str, Meta(max_length=1024)] = ""
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `submit` takes beside the prompt, as Python writes it."""
+
+    system: str
+    context: Mapping[str, Any]
+    files: Sequence[FileInput]
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str]
+    type: TaskType
+    platform: str
+    fallback: bool
+    model: str
+    priority: int
+    timeout_s: float
+    max_tokens: int | None
+    temperature: float | None
+    needs: Sequence[str]
+    on_interrupt: OnInterrupt | None
+    chain: str
+    label: str
 
 
 FIELDS: tuple[str, ...] = TaskSpec.__struct_fields__
@@ -150,6 +172,8 @@ def _mended(fields: dict[str, Any]) -> tuple[dict[str, Any], int]:
                 return {mend(key): mend(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
             case list() | tuple():
                 return [mend(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+            case FileInput():
+                return mend(msgspec.to_builtins(value))
             case _:
                 return value
 

@@ -1,0 +1,223 @@
+"""A batch: many tasks, a bounded number of them under way, their results as they complete.
+
+Task ids follow from the batch's id and the line, so sending again is harmless: an interrupted batch goes on, and runs nothing
+twice. Its tasks are kept in the object store, so that it can go on without the file it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Self
+
+from farebox import api
+from farebox.aggregate import Aggregate, aggregate
+from farebox.core import events, ids, subjects, wire
+from farebox.core.errors import BadFact, BadInput
+from farebox.core.results import ErrorShown, Result
+from farebox.inputs import canonical_lines, restored_lines
+from farebox.log.port import Stored
+from farebox.posting import WRITER, new_id, say_first
+from farebox.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from farebox.client import Client
+    from farebox.handle import Handle
+
+NOT_SENT = "not sent"
+PARALLEL_MAX = 10_000
+
+
+class Batch:
+    """Iterate over it to run it. `done`, `total` and `running` say how far it is; `results` go by line, from 1."""
+
+    def __init__(
+        self,
+        client: Client,
+        specs: Sequence[TaskSpec] | None,
+        *,
+        parallel: int = 10,
+        fail_fast: bool = False,
+        batch_id: str | None = None,
+        resume: str | None = None,
+        source: str = "",
+    ) -> None:
+        if specs is not None and not specs:
+            raise BadInput("The batch holds no task.")
+        if specs is None and resume is None:
+            raise BadInput("A batch needs tasks, or the id of an interrupted one.", hint="resume=BATCH")
+        if not 1 <= parallel <= PARALLEL_MAX:
+            raise BadInput(f"parallel is {parallel}; it must be from 1 to {PARALLEL_MAX}.")
+        given = resume or batch_id
+        self.id = ids.check(given, "batch") if given else new_id()
+        self._client, self._specs = client, specs
+        self._parallel, self._fail_fast, self._resume, self._source = parallel, fail_fast, resume is not None, source
+        self._handles: dict[int, Handle] = {}
+        self._sent: set[str] = set()
+        self._stopped = self._opened = False
+        self.results: dict[int, Result] = {}
+
+    @property
+    def total(self) -> int:
+        """How many tasks it has; 0 while a resumed batch has not been read yet."""
+        return len(self._specs or ())
+
+    @property
+    def done(self) -> int:
+        """How many have ended."""
+        return len(self.results)
+
+    @property
+    def running(self) -> int:
+        """How many are under way."""
+        return len(self._handles)
+
+    def aggregate(self) -> Aggregate:
+        """Return the sums over all results so far."""
+        return aggregate(self.results.values(), self.id)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Cancel what is under way and send no more. What was not sent stays so: a resumed batch runs it."""
+        self._stopped = True
+        await asyncio.gather(*(handle.cancel(reason) for handle in tuple(self._handles.values())))
+
+    async def __aenter__(self) -> Self:
+        """Open the batch: its fact is in the log before any task."""
+        await self._open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Listen no more. Tasks that were sent go on."""
+        for handle in tuple(self._handles.values()):
+            await handle.close()
+
+    async def __aiter__(self) -> AsyncIterator[Result]:
+        """Run the batch and yield each result as its task completes. Raises BusError; then it can be resumed."""
+        await self._open()
+        lines = iter(range(1, self.total + 1))
+        ready: asyncio.Queue[Result | None] = asyncio.Queue(self._parallel)
+        workers = [asyncio.create_task(self._work(lines, ready)) for _ in range(min(self._parallel, self.total))]
+        ending = asyncio.create_task(_then_end(workers, ready))
+        try:
+            while (result := await ready.get()) is not None:
+                yield result
+            await ending
+        finally:
+            for task in (*workers, ending):
+                task.cancel()
+            await asyncio.gather(*workers, ending, return_exceptions=True)
+
+    async def _open(self) -> None:
+        """Say that the batch comes, or find it again; check names before anything is sent."""
+        if self._opened:
+            return
+        log = self._client.log
+        stands = await log.last(subjects.exact(WRITER, "batch_submitted", self.id, ids.NONE)) if self._resume else None
+        if self._resume and stands is None:
+            raise BadInput(f'There is no batch "{self.id}".', hint="See: farebox status", code="FB407")
+        if stands is not None:
+            await self._found(stands)
+            self._sent = await self._ended_before()
+        else:
+            for spec in {(spec.platform, spec.model): spec for spec in self._specs or ()}.values():
+                await self._client.check(spec)
+            await self._announce()
+        self._opened = True
+
+    async def _announce(self) -> None:
+        assert self._specs, "checked when it was made"
+        lines = canonical_lines(self._specs)
+        fact = events.BatchSubmitted(
+            id=new_id(),
+            batch=self.id,
+            count=len(self._specs),
+            parallel=self._parallel,
+            fail_fast=self._fail_fast,
+            sha256=hashlib.sha256(lines).hexdigest(),
+            lines_ref=await self._client.log.put_blob(lines),
+            source=self._source[:1024],
+        )
+        await self._found(await say_first(self._client.log, fact))
+
+    async def _found(self, stands: Stored) -> None:
+        """Take the tasks of a batch that stands in the log; other tasks under its id are refused."""
+        fact = _batch_fact(stands)
+        if self._specs is None:
+            if fact.lines_ref is None:
+                raise BadInput(f'The batch "{self.id}" does not hold its tasks.', hint="Give the file again.")
+            self._specs = restored_lines(await self._client.log.get_blob(fact.lines_ref))
+        if hashlib.sha256(canonical_lines(self._specs)).hexdigest() != fact.sha256:
+            raise BadInput(
+                f'The batch "{self.id}" was started with other tasks.',
+                hint=f"Go on with its own: farebox batch --resume {self.id}",
+                code="FB408",
+            )
+
+    async def _ended_before(self) -> set[str]:
+        """Return the tasks that need no sending any more; the log's fence holds even if this list lags behind."""
+        document = await api.ask(self._client.log, "batch", {"batch": self.id}, timeout_s=60)
+        return {str(task) for task in document.get("ended") or ()}
+
+    async def _work(self, lines: Iterator[int], ready: asyncio.Queue[Result | None]) -> None:
+        for line in lines:
+            result = await self._one(line)
+            self.results[line] = result
+            await ready.put(result)
+            if self._fail_fast and not result.ok and not self._stopped:
+                await self.cancel("another task of the batch failed (fail-fast)")
+
+    async def _one(self, line: int) -> Result:
+        assert self._specs, "opened"
+        spec, task = self._specs[line - 1], ids.of_line(self.id, line)
+        if self._stopped:
+            return self._unsent(spec, task)
+        try:
+            handle = await self._sent_handle(spec, task)
+            self._handles[line] = handle
+            if self._stopped:
+                await handle.cancel()
+            return await handle.result()
+        finally:
+            if (handle := self._handles.pop(line, None)) is not None:
+                await handle.close()
+
+    async def _sent_handle(self, spec: TaskSpec, task: str) -> Handle:
+        if task in self._sent:
+            return self._client.handle(spec.chain or self.id, task)
+        return await self._client.send(spec, task_id=task, batch_id=self.id, live=False, check=False)
+
+    def _unsent(self, spec: TaskSpec, task: str) -> Result:
+        return Result(
+            task_id=task,
+            chain_id=spec.chain or self.id,
+            batch_id=self.id,
+            label=spec.label,
+            status="cancelled",
+            error=ErrorShown(error_class="cancelled", message=NOT_SENT),
+        )
+
+
+def _batch_fact(stands: Stored) -> events.BatchSubmitted:
+    try:
+        fact = wire.decode(stands.subject, stands.body, stands.seq, stands.at_ms)
+    except BadFact as error:
+        raise BadInput(f"The batch in the log does not read: {error.message}") from error
+    assert isinstance(fact, events.BatchSubmitted), "verified by its subject"
+    return fact
+
+
+async def _then_end(workers: Sequence[asyncio.Task[None]], ready: asyncio.Queue[Result | None]) -> None:
+    """Wait for all workers; the first one that breaks stops the others and is raised."""
+    try:
+        await _all(workers)
+    finally:
+        await ready.put(None)
+
+
+async def _all(workers: Sequence[asyncio.Task[None]]) -> None:
+    done, waiting = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+    for worker in waiting:
+        worker.cancel()
+    for worker in done:
+        worker.result()

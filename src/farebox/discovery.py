@@ -1,0 +1,153 @@
+"""Finding the bus: a server that is named, else the engine that runs on this machine, else none (then one is started).
+
+In this order: the argument, FAREBOX_SERVER and NATS_URL, a nats context that is named (argument, FAREBOX_CONTEXT,
+NATS_CONTEXT, `[bus]` of farebox.toml), the running engine of the store, the context that the nats CLI has selected.
+An engine that somebody started here comes before a selected context, which may belong to other work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct
+
+from farebox import contexts
+from farebox.config import Bus, home
+from farebox.core.errors import BadSettings
+
+CLIENT_FILE = "client.json"
+ENGINE_FILE = "engine.json"
+
+
+class Where(Struct, frozen=True, kw_only=True):
+    """How to reach a bus; `origin` says for people why this one."""
+
+    url: str
+    user: str = ""
+    password: str = ""
+    inbox_prefix: str = ""
+    origin: str = ""
+
+
+class Running(Struct, frozen=True, kw_only=True):
+    """What engine.json says about the engine of a store; `started_ms` is the time of its start (ms since 1970)."""
+
+    pid: int
+    url: str = ""
+    started_ms: int = 0
+
+
+def find(
+    server: str | None,
+    context: str | None,
+    store: Path,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    bus: Bus | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Where | None:
+    """Return where the bus is, None if no server is named and no engine runs. Raises BadSettings."""
+    named = _named(server, context, bus or Bus(), environment)
+    if named is not None:
+        return _with_login(named, user, password, bus or Bus(), environment)
+    running = of_store(store)
+    if running is not None:
+        return running
+    chosen = contexts.selected(environment)
+    return _of_context(chosen, environment) if chosen else None
+
+
+def of_store(store: Path) -> Where | None:
+    """Return how a client reaches the running engine of a store, None if none runs."""
+    if engine_of(store) is None:
+        return None
+    try:
+        body = (store / CLIENT_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadSettings(f"{store / CLIENT_FILE}: {error}.", hint="The engine of another user runs here.") from error
+    return msgspec.structs.replace(_decoded(body, Where, store / CLIENT_FILE), origin=f"the engine of {store}")
+
+
+def engine_of(store: Path) -> Running | None:
+    """Return the engine that runs on a store, None if there is none: a file whose process is gone does not count."""
+    path = store / ENGINE_FILE
+    try:
+        running = _decoded(path.read_bytes(), Running, path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadSettings(f"{path}: {error}.", hint="The engine of another user runs here.") from error
+    import psutil  # noqa: PLC0415 - 15 ms, only where an engine ran
+
+    return running if psutil.pid_exists(running.pid) else None
+
+
+def _decoded[Kind](body: bytes, kind: type[Kind], path: Path) -> Kind:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: {error}.", hint="Stop the engine and remove the file.") from error
+
+
+def _named(server: str | None, context: str | None, bus: Bus, environment: Mapping[str, str]) -> Where | None:
+    if server:
+        return _of_url(server, "--server")
+    if context:
+        return _of_context(context, environment)
+    for variable in ("FAREBOX_SERVER", "NATS_URL"):
+        if environment.get(variable):
+            return _of_url(environment[variable], variable)
+    for variable in ("FAREBOX_CONTEXT", "NATS_CONTEXT"):
+        if environment.get(variable):
+            return _of_context(environment[variable], environment)
+    if bus.server:
+        return _of_url(bus.server, "farebox.toml")
+    return _of_context(bus.context, environment) if bus.context else None
+
+
+def _of_context(name: str, environment: Mapping[str, str]) -> Where:
+    context = contexts.load(name, environment)
+    where = _of_url(context.url.split(",")[0].strip(), f'nats context "{name}"')
+    return msgspec.structs.replace(
+        where,
+        user=context.user or where.user,
+        password=context.password or where.password,
+        inbox_prefix=context.inbox_prefix,
+    )
+
+
+def _of_url(url: str, origin: str) -> Where:
+    """Take user and password out of the address, so that no message can show them."""
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise BadSettings(f"{origin}: {url.rpartition('@')[2]} is no address: {error}.") from error
+    if parts.scheme not in {"nats", "tls", "ws", "wss"} or not host:
+        raise BadSettings(f"{origin}: {url.rpartition('@')[2]} is no address of a NATS server.", hint="nats://HOST:4222")
+    place = f"[{host}]" if ":" in host else host
+    plain = urlunsplit((parts.scheme, f"{place}:{port or 4222}", parts.path, "", ""))
+    return Where(url=plain, user=unquote(parts.username or ""), password=unquote(parts.password or ""), origin=origin)
+
+
+def _with_login(where: Where, user: str | None, password: str | None, bus: Bus, environment: Mapping[str, str]) -> Where:
+    """Who logs in: the argument, what the address or context says, `[bus]`, then the nats CLI's own variables."""
+    set_password = environment.get(bus.password_env, "") if bus.password_env else ""
+    return msgspec.structs.replace(
+        where,
+        user=user or where.user or bus.user or environment.get("NATS_USER", ""),
+        password=password or where.password or set_password or environment.get("NATS_PASSWORD", ""),
+    )
+
+
+def store_of(store: str | Path | None, set_dir: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the store: the argument, FAREBOX_STORE__DIR or `[store]`, else FAREBOX_HOME and its kin."""
+    given = store or set_dir
+    return Path(given).expanduser() if given else home(environment)

@@ -1,0 +1,135 @@
+"""Putting a client's facts into the log: fenced, so that sending again is harmless, and never by hope.
+
+An append is stored, refused or unknown. Unknown is resolved by reading back the fact's own subject; when nothing stands
+there it is sent again: should the first one arrive late after all, the fence refuses one of the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+
+import msgspec
+
+from farebox.core import events, ids, subjects, wire
+from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadFact, BadInput, NotReachable
+from farebox.core.terms import FileInput, Ref
+from farebox.log.port import Entry, Fence, Log, Stored
+from farebox.tasks import TaskSpec
+
+WRITER = "client"
+PATIENCE_S = 120.0
+"""How long the bus may stay away while a fact waits to be stored."""
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 1.0
+CARRIED = tuple(name for name in TaskSpec.__struct_fields__ if name not in {"prompt", "context", "files", "chain"})
+"""What a submission takes over from the task as it stands."""
+
+
+def new_id() -> str:
+    """Return a fresh id that sorts by time."""
+    return ids.new(time.time_ns() // 1_000_000, os.urandom(5))
+
+
+async def submission(log: Log, spec: TaskSpec, *, chain: str, task: str, batch: str = "") -> events.TaskSubmitted:
+    """Return the fact for a task. Contents are put into the object store, largest first, until the rest is small."""
+    prompt = spec.prompt.encode()
+    context = msgspec.json.encode(spec.context) if spec.context else b""
+    contents = {"prompt": prompt, "context": context}
+    contents |= {f"file {place}": (file.content or "").encode() for place, file in enumerate(spec.files)}
+    refs = await _moved(log, contents)
+    return events.TaskSubmitted(
+        id=new_id(),
+        chain=chain,
+        task=task,
+        batch=batch,
+        prompt="" if "prompt" in refs else spec.prompt,
+        prompt_ref=refs.get("prompt"),
+        context={} if "context" in refs else spec.context,
+        context_ref=refs.get("context"),
+        files=tuple(_file(file, refs.get(f"file {place}")) for place, file in enumerate(spec.files)),
+        bytes=len(prompt),
+        sha256=hashlib.sha256(prompt).hexdigest(),
+        **{name: getattr(spec, name) for name in CARRIED},
+    )
+
+
+async def say_first(log: Log, fact: events.Fact, *, patience_s: float = PATIENCE_S) -> Stored:
+    """Put a fact on its subject as the first one and return what stands there: it, or the one that was there before.
+
+    Raises NotReachable or AppendUnknown when the bus stays away, LogFull, AccessDenied.
+    """
+    entry = _entry(fact)
+    pause_s, until = RETRY_FIRST_S, time.monotonic() + patience_s
+    while True:
+        try:
+            return await _tried(log, entry)
+        except (AppendUnknown, AppendBusy, NotReachable):
+            if time.monotonic() + pause_s > until:
+                raise
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+
+async def say_submission(log: Log, fact: events.TaskSubmitted) -> None:
+    """Put a submission into the log; the same one may stand there already. Raises BadInput when another one does."""
+    stands = await say_first(log, fact)
+    found = _read(stands)
+    if not isinstance(found, events.TaskSubmitted) or _asked(found) != _asked(fact):
+        raise BadInput(f"Task {fact.task} was submitted before with other contents.", hint="Use another id.")
+
+
+async def say_cancel(log: Log, chain: str, task: str, reason: str = "") -> None:
+    """Ask for a task's end, once: a request that stands already is enough."""
+    await say_first(log, events.TaskCancelRequested(id=new_id(), chain=chain, task=task, reason=reason[:500]))
+
+
+def _entry(fact: events.Fact) -> Entry:
+    subject = subjects.subject_of(WRITER, fact)
+    return Entry(subject, wire.encode(fact), Fence(subject, 0))
+
+
+async def _tried(log: Log, entry: Entry) -> Stored:
+    try:
+        (seq,) = await log.append([entry])
+    except AppendRefused:
+        stands = await log.last(entry.subject)
+        if stands is None:
+            raise
+        return stands
+    except AppendUnknown:
+        stands = await log.last(entry.subject)
+        if stands is None:
+            raise
+        return stands
+    return Stored(entry.subject, entry.body, seq, 0)
+
+
+def _read(stands: Stored) -> events.AnyFact | None:
+    try:
+        return wire.decode(stands.subject, stands.body, stands.seq, stands.at_ms)
+    except BadFact:
+        return None
+
+
+def _asked(fact: events.TaskSubmitted) -> events.TaskSubmitted:
+    """Return what was asked for, without the marks of one sending."""
+    return msgspec.structs.replace(fact, id="", prev=0, traceparent="", seq=0, at_ms=0)
+
+
+async def _moved(log: Log, contents: dict[str, bytes]) -> dict[str, Ref]:
+    """Put contents away, the largest first, until what is left fits into a fact."""
+    refs: dict[str, Ref] = {}
+    left = sum(len(body) for body in contents.values())
+    for name, body in sorted(contents.items(), key=lambda item: len(item[1]), reverse=True):
+        if left <= wire.INLINE_BYTES_MAX:
+            break
+        refs[name] = await log.put_blob(body)
+        left -= len(body)
+    return refs
+
+
+def _file(file: FileInput, ref: Ref | None) -> FileInput:
+    return file if ref is None else FileInput(name=file.name, ref=ref)
