@@ -1,0 +1,161 @@
+"""The engine: all actors of one process over one log, in the order that is safe to start and stop them.
+
+First what is known becomes facts, then the past is folded, then adapters work and questions are answered. It imports no
+actor, no platform and no view: the edge hands them in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from farebox.core.actor import Actor
+from farebox.core.events import PlatformReported
+from farebox.core.platform import PlatformKind
+from farebox.core.pricing import PriceList
+from farebox.core.settings import PlatformSettings, Settings
+from farebox.log.port import Log
+from farebox.runtime import snapshots
+from farebox.runtime.adoption import adopt, report
+from farebox.runtime.clock import StreamClock
+from farebox.runtime.committer import Committer
+from farebox.runtime.follower import Follower
+from farebox.runtime.mind import Mind
+from farebox.runtime.projection import Projection
+from farebox.runtime.service import Service
+from farebox.runtime.spool import Spool
+from farebox.runtime.worker import Worker
+
+log_ = logging.getLogger("farebox.engine")
+
+
+class Engine:
+    """Everything that runs over a log. `local` are the platforms with what only this machine knows (addresses of stand-ins)."""
+
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        *,
+        actors: Sequence[Actor[Any]],
+        kinds: Mapping[str, PlatformKind],
+        prices: PriceList,
+        views: Any,
+        folder: Path,
+        secret: bytes,
+        about: Mapping[str, Any],
+        local: Mapping[str, PlatformSettings] | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.log = log
+        self.settings = settings
+        self._actors = actors
+        self._kinds = kinds
+        self._prices = prices
+        self._folder = folder
+        self._secret = secret
+        self._local = dict(local or settings.platforms)
+        self._environ = environ
+        self._about = dict(about)
+        self._boot = secrets.token_hex(6)
+        self._created = ""
+        self.projection = Projection(views)
+        self.committer = Committer(log, settings.durability)
+        self.minds: list[Mind] = []
+        self.workers: list[Worker] = []
+        self.reports: dict[str, PlatformReported] = {}
+        self._spool: Spool | None = None
+        self._follower: Follower | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._service: Service | None = None
+
+    async def start(self) -> None:
+        """Start all of it; returns when tasks are taken and questions answered. Raises what makes that impossible."""
+        await adopt(self.log, self.settings, self._prices, self._secret)
+        self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
+        await self._follow()
+        await self._start_workers()
+        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about)
+        await self._service.start()
+
+    async def stop(self, grace_s: float = 5.0) -> int:
+        """Stop in order; attempts that do not end within `grace_s` are broken off and booked. Returns how many."""
+        if self._service is not None:
+            await self._service.stop()
+        broken = sum(await asyncio.gather(*(worker.stop(grace_s) for worker in self.workers)))
+        await self.committer.close()
+        await self._settle()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if self._follower is not None:
+            await self._follower.close()
+        self._save_snapshots()
+        await self.projection.close()
+        if self._spool is not None:
+            await self._spool.close()
+        return broken
+
+    async def wait(self) -> None:
+        """Wait until the log ends the engine: raises LogDamaged and whatever else following it cannot survive."""
+        assert self._following is not None, "wait comes after start"
+        await asyncio.shield(self._following)
+
+    async def _follow(self) -> None:
+        position = await self.log.position()
+        self._created = position.created
+        for actor in self._actors:
+            if actor.perform is None:
+                state, seq = snapshots.load(self._folder / "snapshots", actor, position)
+                self.minds.append(Mind(actor, self._secret, state, seq))
+        views_from = await self.projection.begin(position.created)
+        follower = Follower(
+            self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap], taps_from=views_from,
+            durability=self.settings.durability,
+        )  # fmt: skip
+        self._follower = follower
+        self._following = asyncio.ensure_future(follower.run())
+        live = asyncio.ensure_future(follower.live.wait())
+        await asyncio.wait({self._following, live}, return_when=asyncio.FIRST_COMPLETED)
+        if self._following.done():
+            live.cancel()
+            self._following.result()
+
+    async def _start_workers(self) -> None:
+        adapter = next((actor for actor in self._actors if actor.perform is not None), None)
+        if adapter is None:
+            return
+        self._spool = Spool(self._folder / "spool" / "journal")
+        for name, settings in self._local.items():
+            if settings.enabled:
+                worker = Worker(
+                    self.log, self.committer, self._spool, adapter, self._kinds[settings.kind], name, settings,
+                    secret=self._secret, boot=self._boot, environ=self._environ,
+                )  # fmt: skip
+                await worker.start()
+                self.workers.append(worker)
+
+    async def _settle(self) -> None:
+        """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""
+        for _ in range(100):
+            if all(mind.idle for mind in self.minds):
+                return
+            await asyncio.sleep(0.02)
+
+    def _save_snapshots(self) -> None:
+        for mind in self.minds:
+            if mind.idle and self._created:
+                try:
+                    snapshots.save(self._folder / "snapshots", mind.actor, mind.state, mind.seq, self._created)
+                except OSError as error:
+                    log_.warning("no snapshot of %s: %s; the next start folds the log", mind.actor.name, error)
+
+    @property
+    def running(self) -> int:
+        """How many attempts run now."""
+        return sum(worker.running for worker in self.workers)
