@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from farebox.core.errors import BusError, CallerFault, FareboxError, NotReachable
+from farebox.core.errors import BadInput, BusError, CallerFault, FareboxError, NotReachable
 from farebox.core.subjects import API
 from farebox.log.port import Log
 
@@ -38,7 +38,7 @@ def _raised(error: Json) -> FareboxError:
 
 
 def _family(code: str) -> type[FareboxError]:
-    families: dict[str, type[FareboxError]] = {"FB1": BusError, "FB3": CallerFault, "FB4": CallerFault}
+    families: dict[str, type[FareboxError]] = {"FB1": BusError, "FB3": CallerFault, "FB4": BadInput}
     return families.get(code[:3], FareboxError)
 
 

@@ -1,0 +1,258 @@
+"""A small scripted engine over the memory log: it reads real submissions, writes real facts, answers from what it read.
+
+What a task comes to is written in its prompt: "fail", "slow" (until it is cancelled), "gap", "shuffled", "twice" (a first
+attempt that is thrown away), "late" (the charge comes later), "big"; anything else is answered with the prompt in capitals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from farebox.client import Client
+from farebox.core import events, money, subjects, wire
+from farebox.core.terms import Fault, Usage
+from farebox.log.memory import MemoryLog, MemoryStore
+from farebox.log.port import Entry
+
+PLATFORMS = [
+    {"name": "rehearsal", "kind": "rehearsal", "billing": "rehearsal", "available": True, "models": ["parrot", "owl"]},
+    {"name": "ollama", "kind": "compatible", "billing": "free", "available": False, "models": [], "mend": "ollama serve"},
+]
+PAID = "0.0125"
+
+
+class ScriptedEngine:
+    """Answers what stands in the log of `store`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.log = MemoryLog(store)
+        self.tasks: dict[str, events.TaskSubmitted] = {}
+        self.ends: dict[str, events.TaskCompleted] = {}
+        self.costs: dict[str, events.CostRecorded] = {}
+        self.cancelled: set[str] = set()
+        self.news = asyncio.Condition()
+        self.asked: list[str] = []
+        self._work: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        for name in ("result", "status", "costs", "batch", "platforms", "replay", "info"):
+            await self.log.serve(f"{subjects.API}.{name}", self._answering(name))
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        await self.log.close()
+        for task in (*self._work, self._following):
+            task.cancel()
+        await asyncio.gather(*self._work, self._following, return_exceptions=True)
+
+    def _answering(self, name):
+        async def answer(body: bytes) -> bytes:
+            self.asked.append(name)
+            question = msgspec.json.decode(body)
+            return msgspec.json.encode(await getattr(self, f"_{name}")(question))
+
+        return answer
+
+    async def _follow(self) -> None:
+        async for facts in self.log.follow(1):
+            for stored in facts:
+                fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+                async with self.news:
+                    self._fold(fact)
+                    self.news.notify_all()
+
+    def _fold(self, fact: events.AnyFact) -> None:
+        match fact:
+            case events.TaskSubmitted():
+                self.tasks[fact.task] = fact
+                work = asyncio.create_task(self._run(fact))
+                self._work.add(work)
+            case events.TaskCompleted():
+                self.ends[fact.task] = fact
+            case events.CostRecorded():
+                self.costs[fact.task] = fact
+            case events.TaskCancelRequested():
+                self.cancelled.add(fact.task)
+
+    async def _run(self, task: events.TaskSubmitted) -> None:
+        prompt = task.prompt or (await self.log.get_blob(task.prompt_ref)).decode()
+        if self.store.last(subjects.exact("adapter", "completed", task.chain, task.task, lane="rehearsal")):
+            return
+        if prompt.startswith("slow"):
+            await self._chunk(task, 1, "so f")
+            await self._chunk(task, 2, "ar")
+            async with self.news:
+                await self.news.wait_for(lambda: task.task in self.cancelled)
+            await self._end(task, "cancelled", partial="so far")
+        elif prompt.startswith("fail"):
+            fault = Fault(error_class="server_error", message="rehearsal answered 500")
+            await self._end(task, "failed", fault=fault)
+        else:
+            await self._answer(task, prompt)
+
+    async def _answer(self, task: events.TaskSubmitted, prompt: str) -> None:
+        output = prompt.upper()
+        size = max(1, -(-len(output) // 4)) if len(output) < 10_000 else 100_000
+        parts = [(number + 1, output[at : at + size]) for number, at in enumerate(range(0, len(output), size))]
+        attempt = 1
+        if prompt.startswith("gap"):
+            del parts[1]
+        if prompt.startswith("shuffled"):
+            parts = [parts[1], parts[0], *parts[2:], parts[0]]
+        if prompt.startswith("twice"):
+            await self._chunk(task, 1, "THROWN AWAY")
+            attempt = 2
+        for number, text in parts:
+            await self._chunk(task, number, text, attempt)
+        await self._end(task, "completed", output=output, attempt=attempt)
+        if prompt.startswith("late"):
+            await asyncio.sleep(0.05)
+        await self._charge(task, attempt)
+
+    async def _chunk(self, task: events.TaskSubmitted, number: int, text: str, attempt: int = 1) -> None:
+        chunk = events.ChunkStreamed(
+            chain=task.chain, task=task.task, attempt=attempt, platform="rehearsal", number=number, text=text
+        )
+        await self.log.publish(subjects.live_subject(chunk), wire.encode(chunk))
+
+    async def _end(self, task, status, *, output="", partial="", fault=None, attempt=1) -> None:
+        ref = await self.log.put_blob(output.encode()) if len(output) > wire.INLINE_BYTES_MAX else None
+        end = events.TaskCompleted(
+            chain=task.chain,
+            task=task.task,
+            batch=task.batch,
+            attempt=attempt,
+            platform="rehearsal",
+            model=task.model or "parrot",
+            billing="rehearsal",
+            charged="known" if status == "completed" else "none",
+            status=status,
+            output="" if ref else output,
+            output_ref=ref,
+            partial_output=partial,
+            usage=Usage(input_tokens=10, output_tokens=5) if status == "completed" else None,
+            duration_ms=1500,
+            fault=fault,
+        )
+        await self._say("adapter", end)
+
+    async def _charge(self, task, attempt) -> None:
+        cost = events.CostRecorded(
+            chain=task.chain, task=task.task, attempt=attempt, platform="rehearsal", status="priced", paid_usd=PAID
+        )
+        await self._say("cost", cost)
+
+    async def _say(self, writer: str, fact: events.Fact) -> None:
+        await self.log.append([Entry(subjects.subject_of(writer, fact), wire.encode(fact))])
+
+    async def _result(self, question) -> dict:
+        name = question["task"]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(question["wait_s"]), self.news:
+                await self.news.wait_for(lambda: self._settled(name))
+        return self._document(question["chain"], name)
+
+    def _settled(self, name: str) -> bool:
+        end = self.ends.get(name)
+        return end is not None and (not end.chargeable or name in self.costs)
+
+    def _document(self, chain: str, name: str) -> dict:
+        task, end, cost = self.tasks.get(name), self.ends.get(name), self.costs.get(name)
+        document = {"schema": "farebox.result/1", "task_id": name, "chain_id": chain, "status": "unknown"}
+        if task is not None:
+            document |= {"status": "running", "batch_id": task.batch, "label": task.label}
+        if end is not None:
+            document |= {
+                "status": end.status,
+                "platform": end.platform,
+                "model": end.model,
+                "billing": end.billing,
+                "output": end.output,
+                "output_ref": end.output_ref,
+                "partial_output": end.partial_output,
+                "duration_s": end.duration_ms / 1000,
+                "attempts": end.attempt,
+                "error": end.fault and {"error_class": end.fault.error_class, "message": end.fault.message},
+                "usage": {"input_tokens": 10, "output_tokens": 5, "source": "provider"} if end.usage else {},
+                "cost": {"status": "pending" if end.chargeable else "none"},
+            }
+        if cost is not None:
+            document["cost"] = {"status": cost.status, "paid_usd": cost.paid_usd}
+        return document
+
+    async def _status(self, question) -> dict:
+        if name := question.get("task"):
+            if name not in self.tasks:
+                return {"error": {"code": "FB407", "message": f"There is no task {name}.", "hint": ""}}
+            card = self._document(self.tasks[name].chain, name)
+            return card | {"schema": "farebox.task/1", "type": self.tasks[name].type, "attempts_made": []}
+        rows = [self._document(task.chain, name) for name, task in self.tasks.items()]
+        wanted = question.get("state")
+        rows = [row for row in rows if wanted in {None, row["status"]}]
+        engine = {"version": "0.1.0", "bus": "memory", "store": "-", "running": 0, "pending": 0, "pid": 1}
+        return {"schema": "farebox.status/1", "engine": engine, "tasks": rows[: question.get("limit") or 100]}
+
+    async def _costs(self, question) -> dict:
+        paid = money.text(money.total(money.parse(cost.paid_usd) for cost in self.costs.values()))
+        sums = {
+            "tasks": len(self.ends), "completed": len(self.costs), "input_tokens": 10 * len(self.costs),
+            "output_tokens": 5 * len(self.costs), "paid_usd": paid, "plan_value_usd": None, "unpriced": 0,
+        }  # fmt: skip
+        rows = [{"platform": "rehearsal", "billing": "rehearsal", **sums}]
+        empty = dict.fromkeys(("tasks", "completed", "input_tokens", "output_tokens", "unpriced"), 0)
+        total = {**empty, "paid_usd": None, "plan_value_usd": None}
+        return {"schema": "farebox.costs/1", "by": question["by"], "rows": rows, "total": total}
+
+    async def _batch(self, question) -> dict:
+        ended = [name for name, end in self.ends.items() if end.batch == question["batch"]]
+        return {"schema": "farebox.batch/1", "batch_id": question["batch"], "ended": ended}
+
+    async def _platforms(self, _) -> dict:
+        return {"schema": "farebox.platforms/1", "platforms": PLATFORMS}
+
+    async def _replay(self, _) -> dict:
+        return {
+            "schema": "farebox.replay/1", "facts": len(self.store.facts), "rows": {"tasks": len(self.tasks)},
+            "digest": "ab" * 32, "seconds": 0.1, "same_as_before": True,
+        }  # fmt: skip
+
+    async def _info(self, _) -> dict:
+        return {
+            "schema": "farebox.info/1", "version": "0.1.0", "bus": "memory", "store": "-", "credentials": "-",
+            "durability": "always", "log": {"first": 1, "last": len(self.store.facts), "created": "memory"}, "pid": 1,
+        }  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def engine_on(store: MemoryStore) -> AsyncIterator[ScriptedEngine]:
+    engine = ScriptedEngine(store)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def engine(store: MemoryStore) -> AsyncIterator[ScriptedEngine]:
+    async with engine_on(store) as running:
+        yield running
+
+
+@pytest.fixture
+async def fb(store: MemoryStore, engine: ScriptedEngine) -> AsyncIterator[Client]:
+    client = Client(MemoryLog(store), patience_s=2)
+    yield client
+    await client.close()
