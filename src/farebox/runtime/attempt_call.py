@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -16,6 +17,8 @@ from farebox.core.terms import CallRecord, Fault
 from farebox.core.wire import INLINE_BYTES_MAX
 from farebox.log.port import Log
 from farebox.runtime.caller import Called, call
+
+log_ = logging.getLogger("farebox.worker")
 
 CHUNK_S = 0.05
 """Live text is joined for so long: each chunk is a message of its own."""
@@ -60,6 +63,12 @@ class AttemptCall:
         await self._flush()
         if work.cancelled():
             fault = Fault(error_class="crashed", message="The engine was stopped during the call.")
+            return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ()), ()
+        error = work.exception()
+        if error is not None:
+            # A platform is a plug-in: its fault must not leave the attempt without an end.
+            log_.error("%s broke: %r", self._started.platform, error)
+            fault = Fault(error_class="crashed", message=f"The platform's own code broke: {error!r}"[:4000])
             return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ()), ()
         called = work.result()
         text = called.text if called.verdict.text is None else called.verdict.text

@@ -1,4 +1,4 @@
-"""The worker: one platform's adapter at work, one of as many competing ones as you like. It carries out what actors/adapter.py says.
+"""The worker: one platform's adapter at work, one of as many competing ones as you like. actors/adapter.py says what to do.
 
 What the runtime promises, here and in follower.py, committer.py, mind.py (each number has its own test):
 
@@ -40,6 +40,8 @@ HEARTBEAT_S = 10.0
 """A third of the consumer's ack wait (30 s): who works says so in time."""
 PAUSE_S = 0.5
 """Pause before an append or a reading whose outcome is unknown is tried again."""
+BREAK_OFF_S = 10.0
+"""How long a stop waits for calls that were broken off to be recorded."""
 LANE_TOKENS = ("started", "completed", "failed", "interrupted")
 
 
@@ -90,7 +92,11 @@ class Worker:
         broken = len(self._tasks)
         self._stopping.set()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks, timeout=BREAK_OFF_S)
+        # Who still waits for the log now has its outcome in the spool: the next start goes on from there.
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
@@ -111,9 +117,9 @@ class Worker:
             address = subjects.parse(subject)
         except BadFact:
             return
-        running = self._running.get(f"{address.chain}.{address.task}")
-        if running is not None:
-            running.cancelled.set()
+        for name, running in self._running.items():
+            if name.startswith(f"{address.chain}.{address.task}."):
+                running.cancelled.set()
 
     async def _take(self, delivery: Delivery) -> None:
         """Carry one reservation to its end. A fact that cannot be read, or that breaks the adapter, stops only itself."""
@@ -124,7 +130,7 @@ class Worker:
             await delivery.term(f"not a reservation: {bad}")
             return
         assert isinstance(reserved, QuotaReserved), "the durable's filter lets only reservations through"
-        name = ".".join(reserved.key)
+        name = f"{reserved.chain}.{reserved.task}.{reserved.attempt}"
         running = self._running.get(name)
         if running is not None:
             running.deliveries.append(delivery)
@@ -136,6 +142,9 @@ class Worker:
                 await one.ack()
         except BusError as error:
             log_.warning("%s %s: %s; it will be handed out again", self.platform, name, error)
+        except BadFact as bad:
+            log_.warning("%s %s: %s; nobody can carry it", self.platform, name, bad)
+            await delivery.term(str(bad))
         finally:
             del self._running[name]
 
@@ -310,7 +319,7 @@ class Worker:
                 try:
                     for delivery in running.deliveries:
                         await delivery.progress()
-                    chain, task = name.split(".")
+                    chain, task, _ = name.split(".")
                     if await self._log.last(subjects.exact("client", "cancel_requested", chain, task)) is not None:
                         running.cancelled.set()
                 except BusError as error:
