@@ -1,0 +1,142 @@
+"""Makes the calls: asks a platform over HTTP, as a program or in place, and says what it came to. All waiting is here.
+
+The answer is read by the platform's own reader. What has streamed so far is kept however a call ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from farebox.core.events import PlatformReported, QuotaLearned
+from farebox.core.platform import (
+    Call,
+    End,
+    HttpCall,
+    InlineCall,
+    PlatformKind,
+    ProbeAnswer,
+    ProcessCall,
+    Reader,
+    Verdict,
+)
+from farebox.core.settings import PlatformSettings
+from farebox.core.terms import CallRecord
+from farebox.runtime import http_call
+from farebox.runtime.intake import Intake
+from farebox.runtime.watch import Limits
+
+SECRET_CHARS_MIN = 8
+"""Shorter values are no keys; striking them out would spoil honest words."""
+
+
+class Called(Struct, frozen=True, kw_only=True):
+    """How a call ended: the verdict, all text that came, what was learned about quota, and every try that left us."""
+
+    verdict: Verdict
+    text: str
+    learned: tuple[QuotaLearned, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+    duration_ms: int = 0
+
+
+async def call(
+    call: Call,
+    reader: Reader,
+    *,
+    timeout_s: float,
+    first_byte_timeout_s: float,
+    idle_timeout_s: float,
+    on_piece: Callable[[str], None],
+    cancelled: asyncio.Event,
+    environ: Mapping[str, str],
+) -> Called:
+    """Make one call and return what it came to; `on_piece` gets the text as it streams.
+
+    It ends when the platform ends it, when `cancelled` is set or when one of the three times (seconds) is over: in all, until
+    the first byte, between two bytes. Nothing is raised for what a platform does. On asyncio cancellation all is closed and
+    killed before CancelledError goes on.
+    """
+    started_s = time.monotonic()
+    intake = Intake(reader, on_piece)
+    limits = Limits(timeout_s=timeout_s, first_byte_timeout_s=first_byte_timeout_s, idle_timeout_s=idle_timeout_s)
+    records: list[CallRecord] = []
+    match call:
+        case HttpCall():
+            end, records = await http_call.run(call, intake, limits, cancelled, environ)
+        case ProcessCall():
+            end, records = await _run_program(call, intake, limits, cancelled, environ)
+        case InlineCall():
+            end = _take(call, intake, cancelled)
+    verdict = _without_secrets(intake.end(end), call, environ)
+    return Called(
+        verdict=verdict,
+        text=intake.text if verdict.text is None else verdict.text,
+        learned=tuple(intake.learned),
+        calls=_named(records, verdict),
+        duration_ms=round((time.monotonic() - started_s) * 1000),
+    )
+
+
+async def _run_program(
+    call: ProcessCall, intake: Intake, limits: Limits, cancelled: asyncio.Event, environ: Mapping[str, str]
+) -> tuple[End, list[CallRecord]]:
+    from farebox.runtime import process_call  # noqa: PLC0415  psutil costs 20 ms that only programs need
+
+    started_s = time.monotonic()
+    end = await process_call.run(call, intake, limits, cancelled, environ)
+    if end.surely_unsent:
+        return end, []
+    return end, [CallRecord(duration_ms=round((time.monotonic() - started_s) * 1000))]
+
+
+def _take(call: InlineCall, intake: Intake, cancelled: asyncio.Event) -> End:
+    """Read an answer that was computed with the question."""
+    if cancelled.is_set():
+        return End(cut="cancelled", sent=False)
+    for chunk in call.chunks:
+        if not intake.feed(chunk):
+            return End(cut="overflow")
+    return End(exit_code=0)
+
+
+def _named(records: list[CallRecord], verdict: Verdict) -> tuple[CallRecord, ...]:
+    """Return the records, the last one named by the verdict."""
+    if not records:
+        return ()
+    error_class = verdict.fault.error_class if verdict.fault else ""
+    return (*records[:-1], msgspec.structs.replace(records[-1], error_class=error_class))
+
+
+def _without_secrets(verdict: Verdict, call: Call, environ: Mapping[str, str]) -> Verdict:
+    """Strike the values of the keys that went along out of the fault: platforms and programs like to repeat them."""
+    names = (call.key_env,) if isinstance(call, HttpCall) else call.keep if isinstance(call, ProcessCall) else ()
+    if verdict.fault is None or not names:
+        return verdict
+    message = verdict.fault.message
+    for secret in (environ.get(name, "").strip() for name in names):
+        if len(secret) >= SECRET_CHARS_MIN:
+            message = message.replace(secret, "[key]")
+    return msgspec.structs.replace(verdict, fault=msgspec.structs.replace(verdict.fault, message=message))
+
+
+async def probe(kind: PlatformKind, name: str, settings: PlatformSettings, environ: Mapping[str, str]) -> PlatformReported:
+    """Find out whether a platform is there, and with which models. Costs nothing; raises nothing for what it meets."""
+    wanted = kind.probe(name, settings)
+    key_set = bool(settings.key_env and environ.get(settings.key_env, "").strip())
+    path = shutil.which(wanted.program, path=environ.get("PATH", os.defpath)) if wanted.program else None
+    status, body, fault = 0, b"", ""
+    if wanted.call is not None and (key_set or not wanted.call.key_env):
+        status, body, fault = await http_call.look(wanted.call, wanted.timeout_s, environ)
+    return kind.read_probe(name, settings, ProbeAnswer(status=status, body=body, path=path or "", key_set=key_set, fault=fault))
+
+
+async def close() -> None:
+    """Close the connections that are kept for the next call."""
+    await http_call.close()

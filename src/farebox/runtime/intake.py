@@ -1,0 +1,67 @@
+"""What comes in during one call: bytes through the platform's reader into text, quota facts and a verdict; capped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from farebox.core.events import QuotaLearned
+from farebox.core.platform import End, Head, Piece, Reader, Verdict
+from farebox.core.terms import Fault
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""No answer is read further."""
+
+
+class Intake:
+    """Feeds one reader. A reader that fails on what it gets ends the call as a fault; it never brings the worker down."""
+
+    def __init__(self, reader: Reader, on_piece: Callable[[str], None]) -> None:
+        self.learned: list[QuotaLearned] = []
+        self.status = 0
+        self._reader = reader
+        self._on_piece = on_piece
+        self._texts: list[str] = []
+        self._bytes = 0
+        self._broken: Exception | None = None
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._texts)
+
+    def head(self, head: Head) -> None:
+        """Read status and headers."""
+        self.status = head.status
+        self._read(lambda: self._reader.head(head))
+
+    def feed(self, data: bytes) -> bool:
+        """Read more bytes. False when no more are wanted: the answer is too large, or the reader failed."""
+        self._bytes += len(data)
+        if self._bytes <= ANSWER_BYTES_MAX:
+            self._read(lambda: self._reader.feed(data))
+        return self._bytes <= ANSWER_BYTES_MAX and self._broken is None
+
+    def end(self, end: End) -> Verdict:
+        """Return what it came to."""
+        try:
+            if self._broken is None:
+                return self._reader.end(end)
+        except Exception as error:  # noqa: BLE001  a platform's reader may be anybody's code
+            self._broken = error
+        fault = Fault(error_class="invalid", message=f"The reader of this platform failed: {self._broken!r}"[:1000])
+        return Verdict(ok=False, fault=fault, charged="none" if end.surely_unsent else "possible")
+
+    def _read(self, read: Callable[[], Sequence[Piece | QuotaLearned]]) -> None:
+        if self._broken is not None:
+            return
+        try:
+            said = read()
+        except Exception as error:  # noqa: BLE001  a platform's reader may be anybody's code
+            self._broken = error
+            return
+        for item in said:
+            if isinstance(item, Piece):
+                self._texts.append(item.text)
+                self._on_piece(item.text)
+            else:
+                self.learned.append(item)
