@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from farebox.core.errors import NotReachable
 from farebox.core.subjects import ALL
@@ -62,7 +62,7 @@ class MemoryLog:
         self._check_open()
         return self.store.position()
 
-    async def follow(self, start: int, only: str = ALL) -> AsyncIterator[Sequence[Stored]]:
+    async def follow(self, start: int, only: str = ALL) -> AsyncGenerator[Sequence[Stored]]:
         """Yield all facts from `start` on as they come; ends when the log is closed. Raises LogDamaged at a hole."""
         news = asyncio.Event()
         stop = self.store.watch(news.set)

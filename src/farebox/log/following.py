@@ -1,0 +1,155 @@
+"""Reading the log in order: an ordered ack-none consumer that is made anew wherever it breaks, and notices every hole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from farebox.core.errors import AppendBusy, LogDamaged, NotReachable
+from farebox.core.subjects import ALL
+from farebox.log.connection import Connection
+from farebox.log.gaps import check_start
+from farebox.log.names import STREAM
+from farebox.log.port import Position, Stored
+from farebox.log.pull import AGAIN_S, StandingPull
+from farebox.log.streams import Streams
+
+BATCH = 1000
+BUFFERED_MAX = 4 * BATCH
+"""A reader that is slower than the server gets no more before it has taken these."""
+TAIL_WAIT_S = 2.0
+"""So long a new leader may take until it knows all that was acknowledged; then the tail counts as lost."""
+
+
+def position_of(info: dict[str, Any]) -> Position:
+    """Return the position in a stream's info."""
+    state = info["state"]
+    if not state["messages"]:
+        return Position(created=info["created"], first_seq=0, last_seq=0)
+    return Position(created=info["created"], first_seq=state["first_seq"], last_seq=state["last_seq"])
+
+
+class Following:
+    """One reading: facts from `start` on, through the consumer `consumer`, which nobody else may use at the same time."""
+
+    def __init__(self, connection: Connection, streams: Streams, consumer: str, start: int, only: str) -> None:
+        self._connection = connection
+        self._streams = streams
+        self._consumer = consumer
+        self._next = start
+        self._only = only
+        self._gapless = only == ALL
+        self._delivered = 0
+        self._facts: list[Stored] = []
+        self._damage: LogDamaged | None = None
+        self._broken = True
+        self._ended = False
+        self._news = asyncio.Event()
+        self._created = ""
+        self._pull: StandingPull | None = None
+
+    async def facts(self) -> AsyncGenerator[Sequence[Stored]]:
+        """Yield facts as they come, until `end`. Raises LogDamaged, LogUnfit, AccessDenied."""
+        self._connection.on_reconnect.add(self._break)
+        try:
+            while not self._ended:
+                self._news.clear()
+                if self._facts:
+                    taken, self._facts = self._facts, []
+                    yield taken
+                elif self._damage is not None:
+                    raise self._damage
+                elif self._broken:
+                    await self._mend()
+                else:
+                    self._ask_more()
+                    await self._news.wait()
+        finally:
+            self._connection.on_reconnect.discard(self._break)
+            await self._release()
+
+    def end(self) -> None:
+        """End the reading."""
+        self._ended = True
+        self._news.set()
+
+    async def _mend(self) -> None:
+        """Make the consumer anew where the reading stands."""
+        await self._stop_pull()
+        self._broken = False
+        try:
+            await self._find_place()
+            await self._streams.follower(self._consumer, self._next, self._only)
+            self._delivered = 0
+            self._pull = StandingPull(self._connection, self._consumer, BATCH, self._on_fact, self._on_trouble)
+            await self._pull.start()
+        except (NotReachable, AppendBusy):
+            if self._connection.client.is_closed:
+                raise
+            self._broken = True
+            await asyncio.sleep(AGAIN_S)
+
+    async def _find_place(self) -> None:
+        """Look whether this is still the log that was read so far."""
+        deadline_s = asyncio.get_running_loop().time() + TAIL_WAIT_S
+        while True:
+            position = position_of(await self._streams.info(STREAM))
+            if self._created not in {"", position.created}:
+                raise LogDamaged(f"The log was replaced: created {position.created}, not {self._created}.")
+            try:
+                self._next = check_start(self._next, position)
+            except LogDamaged:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self._created = position.created
+                return
+
+    def _on_fact(self, subject: bytes, reply: bytes, data: bytes, _head: bytes) -> None:
+        fields = reply.split(b".")
+        seq, delivered, at_ns = (int(field) for field in (fields[5:8] if len(fields) == 9 else fields[7:10]))
+        if self._broken:
+            return
+        if delivered != self._delivered + 1:
+            self._break()
+            return
+        self._delivered = delivered
+        if self._gapless and seq != self._next:
+            self._damage = LogDamaged(f"After sequence {self._next - 1} comes {seq}: the facts between are gone.")
+            self._break()
+            return
+        self._next = seq + 1
+        self._facts.append(Stored(subject.decode(), data, seq, at_ns // 1_000_000))
+        if len(self._facts) == 1:
+            self._news.set()
+        elif len(self._facts) > BUFFERED_MAX and self._pull is not None:
+            self._pull.room = False
+
+    def _on_trouble(self, text: str) -> None:
+        self._connection.complain(f"Reading the log begins anew: {text}")
+        self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        self._news.set()
+
+    def _ask_more(self) -> None:
+        if self._pull is not None:
+            self._pull.room = True
+            self._pull.ask()
+
+    async def _stop_pull(self) -> None:
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            await pull.stop()
+
+    async def _release(self) -> None:
+        """Leave nothing on the server; without a connection it forgets the consumer by itself after a minute."""
+        try:
+            await self._stop_pull()
+            if not self._connection.client.is_closed:
+                await self._streams.drop(self._consumer)
+        except NotReachable:
+            return

@@ -1,0 +1,226 @@
+"""The log of the port on JetStream: one object per process, over one connection. Each part has its own file beside this one.
+
+Rights a user needs beside its own subjects and its inbox prefix (to publish on; `$JS.API.` in front where none stands):
+
+    position, check    STREAM.INFO.FAREBOX; check also asks for FAREBOX_LIVE, FAREBOX_DEAD and OBJ_farebox-blobs
+    last               DIRECT.GET.FAREBOX.<subject>
+    follow             CONSUMER.CREATE.FAREBOX.<consumer>.farebox.log.>, CONSUMER.DELETE.FAREBOX.<consumer>,
+                       CONSUMER.MSG.NEXT.FAREBOX.<consumer>
+    consume            CONSUMER.INFO.FAREBOX.<durable>, CONSUMER.MSG.NEXT.FAREBOX.<durable>, and $JS.ACK.FAREBOX.<durable>.>
+    blobs              DIRECT.GET.OBJ_farebox-blobs, DIRECT.GET.OBJ_farebox-blobs.>, and to write $O.farebox-blobs.>
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from farebox.core.errors import NotReachable
+from farebox.core.subjects import ALL
+from farebox.core.terms import Ref
+from farebox.log import names
+from farebox.log.appending import Appender
+from farebox.log.blobs import Blobs
+from farebox.log.connection import Connection, Health, Unanswered
+from farebox.log.consuming import Consuming
+from farebox.log.following import Following, position_of
+from farebox.log.port import Delivery, Entry, Handler, Position, Stored, Subscription
+from farebox.log.raw_client import NatsSubscription
+from farebox.log.streams import Sizes, Streams, stream_configs
+
+READ_WAIT_S = 5.0
+"""So long a read is tried again over breaks before the server counts as away."""
+
+
+class JetStreamLog:
+    """The log on a NATS server. `connect` makes one."""
+
+    def __init__(self, connection: Connection, consumer: str) -> None:
+        self._connection = connection
+        self._consumer = consumer
+        self._streams = Streams(connection)
+        self._appender = Appender(connection)
+        self._blobs = Blobs(connection)
+        self._followings: set[Following] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        user: str = "",
+        password: str = "",
+        credentials: str = "",
+        inbox_prefix: str = "",
+        name: str = "",
+        consumer: str = "",
+        on_health: Health | None = None,
+    ) -> JetStreamLog:
+        """Connect to `url` (several with commas), as `user` or with a credentials file.
+
+        `consumer` is the one name this user may follow with; without it each reading makes a name of its own. `on_health` hears
+        what is wrong, and an empty text when all is well again. Raises NotReachable or AccessDenied at once; a connection that
+        breaks later is mended without end.
+        """
+        options: dict[str, Any] = {"name": name or "farebox"}
+        options |= {"user": user, "password": password} if user else {}
+        options |= {"user_credentials": credentials} if credentials else {}
+        connection = Connection(on_health)
+        await connection.open(url, options, inbox_prefix)
+        return cls(connection, consumer)
+
+    async def prepare(
+        self,
+        durability: str,
+        adapters: Sequence[str],
+        replicas: int = 1,
+        *,
+        sizes: Sizes | None = None,
+        ack_wait_s: float = names.ACK_WAIT_S,
+    ) -> None:
+        """Make the streams, the bucket and a durable for each platform in `adapters`, where missing. For init only."""
+        configs = stream_configs(durability, replicas, sizes or Sizes())
+        await self._streams.prepare(adapters, configs, ack_wait_s)
+
+    async def check(self) -> None:
+        """Raise LogUnfit with one clear sentence unless server and streams can carry the log."""
+        await self._streams.check()
+
+    async def append(self, entries: Sequence[Entry]) -> tuple[int, ...]:
+        """Store all entries or none and return their sequences. Raises as the port says."""
+        return await self._appender.append(entries)
+
+    async def last(self, subject: str) -> Stored | None:
+        """Return the last fact on one exact subject, None if there is none.
+
+        In a cluster a replica that lags may answer: only a fenced append proves that nothing newer is there.
+        """
+        names.check_entry(subject, b"", None)
+        reply = await self._reading(f"$JS.API.DIRECT.GET.{names.STREAM}.{subject}")
+        if reply.status == 404:
+            return None
+        if reply.status:
+            raise NotReachable(f"Nobody answers for the log (status {reply.status}).")
+        at = datetime.fromisoformat(reply.field("Nats-Time-Stamp"))
+        at_ms = int(at.timestamp()) * 1000 + at.microsecond // 1000
+        return Stored(subject=subject, body=reply.body, seq=int(reply.field("Nats-Sequence")), at_ms=at_ms)
+
+    async def position(self) -> Position:
+        """Return which log this is and what it holds. Raises LogUnfit when the stream is missing."""
+        return position_of(await self._streams.info(names.STREAM))
+
+    async def follow(self, start: int, only: str = ALL) -> AsyncGenerator[Sequence[Stored]]:
+        """Yield all facts from `start` on as they come; ends when the log is closed. Raises LogDamaged at a hole.
+
+        With a fixed consumer name all facts are read and `only` is applied here: such a user may not choose another filter.
+        """
+        assert not (self._consumer and self._followings), "one consumer name carries one reading"
+        served = ALL if self._consumer else only
+        consumer = self._consumer or f"follow-{os.urandom(8).hex()}"
+        following = Following(self._connection, self._streams, consumer, start, served)
+        self._followings.add(following)
+        try:
+            async with aclosing(following.facts()) as batches:
+                async for facts in batches:
+                    wanted = facts if served == only else [fact for fact in facts if names.matches(only, fact.subject)]
+                    if wanted:
+                        yield wanted
+        finally:
+            self._followings.discard(following)
+
+    async def consume(self, name: str, on: Callable[[Delivery], None]) -> Subscription:
+        """Be one of the competing consumers of the durable `name`. Raises LogUnfit when it is missing."""
+        names.durable_filter(name)
+        await self._streams.consumer(name)
+        consuming = Consuming(self._connection, name, on)
+        await consuming.start()
+        return consuming
+
+    async def listen(self, subject: str, on: Callable[[str, bytes], None]) -> Subscription:
+        """Hear what is published on `subject` from now on; facts too, also those the log then refuses."""
+
+        def ear(found: bytes, _reply: bytes, data: bytes, _head: bytes) -> None:
+            on(found.decode(), data)
+
+        return _Listening(self._connection, await self._connection.hear(subject, ear))
+
+    async def publish(self, subject: str, body: bytes) -> None:
+        """Publish live text: nobody waits for it, without a connection it is lost."""
+        names.check_entry(subject, body, None)
+        try:
+            await self._connection.send(subject, body)
+        except NotReachable:
+            return
+
+    async def put_blob(self, body: bytes) -> Ref:
+        """Keep a large content once. Raises LogFull, AppendBusy, NotReachable, AccessDenied."""
+        return await self._blobs.put(body)
+
+    async def get_blob(self, ref: Ref) -> bytes:
+        """Return a large content. Raises LogDamaged when it is missing or its hash is wrong."""
+        return await self._blobs.get(ref)
+
+    async def request(self, subject: str, body: bytes, timeout_s: float) -> bytes:
+        """Ask who serves `subject`. Raises NotReachable when nobody answers in time, AccessDenied."""
+        await self._connection.connected(timeout_s)
+        reply = await self._connection.ask(subject, body, wait_s=timeout_s)
+        if reply.status:
+            raise NotReachable(f"Nobody answers on {subject}.")
+        return reply.body
+
+    async def serve(self, subject: str, handler: Handler) -> Subscription:
+        """Answer questions on `subject`, in turn with others who do."""
+
+        def ear(_subject: bytes, reply: bytes, data: bytes, _head: bytes) -> None:
+            if reply:
+                task = asyncio.ensure_future(self._answer(handler, reply.decode(), data))
+                self._answering.add(task)
+                task.add_done_callback(self._answered)
+
+        return _Listening(self._connection, await self._connection.hear(subject, ear, names.SERVERS))
+
+    async def close(self) -> None:
+        """Let go of everything, at once; readings end."""
+        for following in self._followings:
+            following.end()
+        for task in self._answering:
+            task.cancel()
+        await self._connection.close()
+
+    async def _reading(self, subject: str) -> Any:
+        """Ask for something that may be asked twice."""
+        deadline_s = asyncio.get_running_loop().time() + READ_WAIT_S
+        while True:
+            await self._connection.connected()
+            try:
+                return await self._connection.ask(subject)
+            except Unanswered:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise
+
+    async def _answer(self, handler: Handler, reply: str, body: bytes) -> None:
+        await self._connection.send(reply, await handler(body))
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler({"message": "Answering failed", "exception": error})
+
+
+class _Listening:
+    """A subscription that ends with `close`."""
+
+    def __init__(self, connection: Connection, subscription: NatsSubscription) -> None:
+        self._connection = connection
+        self._subscription: NatsSubscription | None = subscription
+
+    async def close(self) -> None:
+        """Stop it."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await self._connection.unhear(subscription)
