@@ -1,37 +1,233 @@
-"""Starting an engine from an edge. The engine itself is loaded only here, and only when one is started."""
+"""Starting an engine from an edge: store, server, log, views, stand-ins and the engine over them, in the order that is safe.
+
+Everything heavy is loaded only here, and only when an engine is started.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from farebox import __version__
 from farebox.config import Config, load, platform_kinds
+from farebox.core.errors import FareboxError, LogUnfit
+from farebox.core.settings import PlatformSettings
 from farebox.discovery import Where
 
+if TYPE_CHECKING:
+    from farebox.core.actor import Actor
+    from farebox.log.port import Log
+    from farebox.runtime.engine import Engine
+    from farebox.runtime.store import Store
 
-def embedded(store: Path, config: Config | None = None) -> AbstractAsyncContextManager[object]:
-    """Return an engine with its own server over a store folder. Raises StoreInUse when another one has it."""
-    from farebox.runtime.engine import Engine  # noqa: PLC0415 - the whole engine
-
-    return Engine.embedded(store, full(config))
-
-
-def joined(where: Where, store: Path, config: Config | None = None) -> AbstractAsyncContextManager[object]:
-    """Return an engine on a server that is already there; views, keys and spool live in `store`."""
-    from farebox.runtime.engine import Engine  # noqa: PLC0415 - the whole engine
-
-    return Engine.on(where.url, store=store, config=full(config), user=where.user or None, password=where.password or None)
+INITIALISED = "initialised"
+"""Marks a store whose streams were made: they are never made again by themselves."""
 
 
-def offline(store: Path, config: Config | None = None) -> AbstractAsyncContextManager[object]:
-    """Return the server and the views of a store, without actors: for one question while no engine runs."""
-    from farebox.runtime.engine import Engine  # noqa: PLC0415 - the whole engine
+class Hosted:
+    """An engine that runs in this process, and what it stands on."""
 
-    return Engine.offline(store, full(config))
+    def __init__(self, engine: Engine, url: str, store: Path, credentials: Path, watched: asyncio.Task[None] | None) -> None:
+        self.engine = engine
+        self.url = url
+        self.store = store
+        self.credentials = credentials
+        self._watched = watched
+
+    async def wait(self) -> None:
+        """Wait for what ends the engine by force. Raises LogDamaged and kin, LogUnfit when the server cannot be kept up."""
+        tasks = {asyncio.ensure_future(self.engine.wait())} | ({self._watched} if self._watched else set())
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+@asynccontextmanager
+async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
+    """Run an engine with its own server over a store folder. Raises StoreInUse when another one has it."""
+    from farebox.runtime.embedded import EmbeddedServer  # noqa: PLC0415 - the whole engine
+
+    config = full(config)
+    async with AsyncExitStack() as stack:
+        place = _open_store(stack, store)
+        platforms = list(config.settings.platforms)
+        server = EmbeddedServer(place, platforms, durability=config.settings.durability, report=_report)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        watched = asyncio.ensure_future(server.watch())
+        stack.push_async_callback(_cancelled, watched)
+        login = server.login("engine")
+        log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
+        await _prepared(place, log, config, platforms)
+        engine = await _running(stack, log, config, place, login.url)
+        credentials = place.write("client.json", server.login("client"))
+        _write_record(stack, place, login.url, credentials)
+        yield Hosted(engine, login.url, store, credentials, watched)
+
+
+@asynccontextmanager
+async def joined(where: Where, store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
+    """Run an engine on a server that is already there; views, keys and spool live in `store`."""
+    config = full(config)
+    async with AsyncExitStack() as stack:
+        place = _open_store(stack, store)
+        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, "")
+        await _prepared(place, log, config, list(config.settings.platforms))
+        engine = await _running(stack, log, config, place, where.url)
+        credentials = place.write("client.json", where)
+        _write_record(stack, place, where.url, credentials)
+        yield Hosted(engine, where.url, store, credentials, None)
+
+
+@asynccontextmanager
+async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
+    """Serve the views of a store without any actor: for one question while no engine runs. Raises LogUnfit on an empty store."""
+    from farebox.runtime.embedded import EmbeddedServer  # noqa: PLC0415 - the whole engine
+
+    config = full(config)
+    if not (store / INITIALISED).exists():
+        raise LogUnfit(f"There is no log in {store} yet.", hint="Start an engine: farebox up --detach")
+    async with AsyncExitStack() as stack:
+        place = _open_store(stack, store)
+        server = EmbeddedServer(place, list(config.settings.platforms), durability=config.settings.durability, report=_report)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        login = server.login("engine")
+        log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
+        await log.check()
+        engine = await _running(stack, log, config, place, login.url, only_views=True)
+        credentials = place.write("client.json", server.login("client"))
+        _write_record(stack, place, login.url, credentials)
+        yield Hosted(engine, login.url, store, credentials, None)
 
 
 def full(config: Config | None) -> Config:
-    """Return the settings with all platforms that are installed, found the way the given ones were."""
-    if config is None:
-        return load(kinds=platform_kinds())
-    return load(kinds=platform_kinds(), flags=config.flags, file=Path(config.file) if config.file else None)
+    """Return the settings with all platforms that are installed."""
+    if config is not None and config.settings.platforms:
+        return config
+    return load(kinds=platform_kinds(), file=Path(config.files[0]) if config and len(config.files) == 1 else None)
+
+
+def actors() -> tuple[Actor[Any], ...]:
+    """Return the actors that are installed (entry points `farebox.actors`), in the order a task meets them."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - 30 ms, engines only
+
+    found: list[Actor[Any]] = []
+    for point in entry_points(group="farebox.actors"):
+        loaded: Any = point.load()
+        found.extend(loaded if isinstance(loaded, tuple) else (loaded,))  # pyright: ignore[reportUnknownArgumentType]
+    return tuple(found)
+
+
+def _open_store(stack: AsyncExitStack, path: Path) -> Store:
+    from farebox.runtime.store import Store  # noqa: PLC0415
+
+    place = Store(path)
+    place.open()
+    stack.callback(place.close)
+    return place
+
+
+def _report(line: str) -> None:
+    print(f"farebox: {line}", file=sys.stderr, flush=True)  # noqa: T201 - an engine's one voice beside its log
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _connect(stack: AsyncExitStack, url: str, user: str, password: str, inbox_prefix: str, consumer: str) -> Any:
+    from farebox.log.jetstream import JetStreamLog  # noqa: PLC0415
+
+    log = await JetStreamLog.connect(
+        url, user=user, password=password, inbox_prefix=inbox_prefix, name="farebox engine", consumer=consumer,
+        on_health=lambda text: _report(f"bus: {text}") if text else None,
+    )  # fmt: skip
+    stack.push_async_callback(log.close)
+    return log
+
+
+async def _prepared(place: Store, log: Any, config: Config, platforms: list[str]) -> None:
+    """Make the streams on the first start of a store, and never again: what is missing later was lost, and is said."""
+    marked = (place.path / INITIALISED).exists()
+    if not marked:
+        await log.prepare(config.settings.durability, platforms)
+        place.write(INITIALISED, b"The streams of this store were made. Do not remove.\n")
+    await log.check()
+    if marked:
+        await log.prepare(config.settings.durability, platforms)
+
+
+async def _running(
+    stack: AsyncExitStack, log: Log, config: Config, place: Store, url: str, *, only_views: bool = False
+) -> Engine:
+    from farebox.runtime import caller  # noqa: PLC0415
+    from farebox.runtime.engine import Engine  # noqa: PLC0415
+    from farebox.runtime.prices import compile_prices  # noqa: PLC0415
+    from farebox.views.ledger import Ledger  # noqa: PLC0415
+
+    kinds = {kind.name: kind for kind in platform_kinds()}
+    stack.push_async_callback(caller.close)
+    local = config.settings.platforms if only_views else await _with_stand_ins(stack, config.settings.platforms)
+    about = {
+        "version": __version__,
+        "bus": url,
+        "store": str(place.path),
+        "credentials": str(place.path / "client.json"),
+        "durability": config.settings.durability,
+        "only_views": only_views,
+    }
+    engine = Engine(
+        log, config.settings, actors=() if only_views else actors(), kinds=kinds, prices=compile_prices(),
+        views=Ledger.open(place.path / "views" / "ledger.duckdb"), folder=place.path, secret=place.key(), about=about,
+        local=local, environ=os.environ,
+    )  # fmt: skip
+    stack.push_async_callback(engine.stop)
+    await (engine.look() if only_views else engine.start())
+    return engine
+
+
+async def _with_stand_ins(stack: AsyncExitStack, platforms: Mapping[str, PlatformSettings]) -> dict[str, PlatformSettings]:
+    """Return the platforms with the addresses of the stand-ins that rehearsals need; start those that are not set up."""
+    local = dict(platforms)
+    for name, settings in platforms.items():
+        if settings.kind != "rehearsal" or not settings.enabled:
+            continue
+        wire = settings.options.get("wire", "chat")
+        if wire == "chat" and not settings.url:
+            from farebox.rehearsal.server import StandIn  # noqa: PLC0415
+
+            stand_in = StandIn()
+            await stand_in.start()
+            stack.push_async_callback(stand_in.stop)
+            local[name] = msgspec.structs.replace(settings, url=stand_in.url)
+        elif wire == "stream-json" and not settings.argv:
+            local[name] = msgspec.structs.replace(settings, argv=(sys.executable, "-m", "farebox.rehearsal.program"))
+    return local
+
+
+def _write_record(stack: AsyncExitStack, place: Store, url: str, credentials: Path) -> None:
+    """Say in the store who runs here, last of all, so that whoever reads it can already ask."""
+    from farebox.runtime.store import EngineRecord, Process  # noqa: PLC0415
+
+    process = Process.of(os.getpid())
+    record = EngineRecord(
+        pid=process.pid, born_s=process.born_s, url=url, credentials=str(credentials), started_ms=time.time_ns() // 1_000_000
+    )
+    place.write("engine.json", record)
+
+    def forget() -> None:
+        with contextlib.suppress(FareboxError):
+            place.remove("engine.json")
+
+    stack.callback(forget)

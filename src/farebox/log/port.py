@@ -6,7 +6,7 @@ unknown (AppendUnknown: read back before anything else).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -109,7 +109,7 @@ class Log(Protocol):
         """Return which log this is and what it holds. Raises LogUnfit when the stream is missing."""
         ...
 
-    def follow(self, start: int, only: str = "farebox.log.>") -> AsyncIterator[Sequence[Stored]]:
+    def follow(self, start: int, only: str = "farebox.log.>") -> AsyncGenerator[Sequence[Stored]]:
         """Yield all facts from sequence `start` on, in order and without end, as they come, many at a time.
 
         Survives reconnects. Raises LogDamaged when an unfiltered reading has a hole.

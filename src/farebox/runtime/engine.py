@@ -33,6 +33,9 @@ from farebox.runtime.worker import Worker
 
 log_ = logging.getLogger("farebox.engine")
 
+LOOK_S = 600.0
+"""How long a rebuild of the views may take before questions are answered from what there is."""
+
 
 class Engine:
     """Everything that runs over a log. `local` are the platforms with what only this machine knows (addresses of stand-ins)."""
@@ -80,6 +83,14 @@ class Engine:
         self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
         await self._follow()
         await self._start_workers()
+        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about)
+        await self._service.start()
+
+    async def look(self) -> None:
+        """Only fold the views and answer questions: for an engine without actors. Returns when the views hold the log."""
+        await self._follow()
+        position = await self.log.position()
+        await self.projection.wait_for(position.last_seq, LOOK_S)
         self._service = Service(self.log, self.projection, self.settings, self.reports, self._about)
         await self._service.start()
 

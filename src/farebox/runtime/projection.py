@@ -145,7 +145,7 @@ class Projection:
                 if done:
                     break
         finally:
-            await facts.aclose()  # pyright: ignore[reportAttributeAccessIssue] - every log gives an async generator
+            await facts.aclose()
         self.seq = until
         return folded
 

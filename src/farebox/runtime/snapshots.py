@@ -37,7 +37,7 @@ def save(folder: Path, actor: Actor[Any], state: Any, seq: int, created: str) ->
 def load(folder: Path, actor: Actor[Any], position: Position) -> tuple[Any, int]:
     """Return the state and its sequence, or a new state and 0 where no snapshot fits."""
     path = folder / f"{actor.name}.json"
-    fresh = actor.new()
+    fresh: Any = actor.new()
     if not path.exists():
         return fresh, 0
     first, _, body = path.read_bytes().partition(b"\n")
@@ -46,6 +46,11 @@ def load(folder: Path, actor: Actor[Any], position: Position) -> tuple[Any, int]
         fits = (head.actor, head.version, head.created) == (actor.name, actor.version, position.created)
         if not fits or head.seq > position.last_seq or head.checksum != zlib.crc32(body):
             return fresh, 0
-        return msgspec.json.decode(body, type=type(fresh)), head.seq
+        return _decoded(body, fresh), head.seq
     except msgspec.MsgspecError:
         return fresh, 0
+
+
+def _decoded(body: bytes, like: Any) -> Any:
+    kind: type[Any] = type(like)
+    return msgspec.json.decode(body, type=kind)
