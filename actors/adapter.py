@@ -91,9 +91,7 @@ def _abandoned(state: Attempt, started: TaskStarted) -> AttemptInterrupted:
 def _finish(state: Attempt, call: CallEnded) -> Said | None:
     """Record an outcome, or a late one where the lane went on without us."""
     started = state.started
-    if started is None:
-        return None
-    if started.seq != call.epoch:
+    if started is None or started.seq != call.epoch:
         return _late(state, call)
     if state.ended is not None and state.ended.epoch >= started.seq:
         return None if state.ended.cause == started.id and not _lost(state.ended) else _late(state, call)

@@ -49,6 +49,7 @@ class Batch(Struct):
     attempts: dict[str, Worked] = msgspec.field(default_factory=dict[str, Worked])
     costs: dict[str, CostRecorded] = msgspec.field(default_factory=dict[str, CostRecorded])
     uncharged: int = 0
+    as_of_seq: int = 0
 
 
 class Aggregator(Struct):
@@ -62,10 +63,10 @@ def decide(state: Aggregator, heard: BatchSubmitted | TaskCompleted | CostRecord
     batch = state.batches.get(heard.batch)
     if batch is None or batch.submitted is None or batch.uncharged or len(batch.tasks) < batch.submitted.count:
         return []
-    return [_completed(batch, batch.submitted, heard.seq)]
+    return [_completed(batch, batch.submitted)]
 
 
-def _completed(batch: Batch, submitted: BatchSubmitted, as_of_seq: int) -> BatchCompleted:
+def _completed(batch: Batch, submitted: BatchSubmitted) -> BatchCompleted:
     statuses = [ended.status for ended in batch.tasks.values()]
     possible = [cost for cost in batch.costs.values() if cost.status == "possible"]
     booked = [cost for cost in batch.costs.values() if cost.status != "possible"]
@@ -84,7 +85,7 @@ def _completed(batch: Batch, submitted: BatchSubmitted, as_of_seq: int) -> Batch
         output_tokens=sum(worked.output_tokens for worked in batch.attempts.values()),
         duration_ms=sum(worked.duration_ms for worked in batch.attempts.values()),
         platforms={name: _platform_sum(batch, name) for name in _platforms(batch)},
-        as_of_seq=as_of_seq,
+        as_of_seq=batch.as_of_seq,
     )
 
 
@@ -120,17 +121,21 @@ def evolve(
     """Fold one fact; what belongs to no batch, or to one that is done, is nobody's here."""
     if not fact.batch:
         return state
+    if isinstance(fact, BatchSubmitted):
+        state.batches.setdefault(fact.batch, Batch()).submitted = fact
+    batch = state.batches.get(fact.batch)
+    if batch is None:
+        return state
+    batch.as_of_seq = fact.seq
     match fact:
         case BatchSubmitted():
-            state.batches.setdefault(fact.batch, Batch()).submitted = fact
+            pass
         case BatchCompleted():
-            state.batches.pop(fact.batch, None)
+            del state.batches[fact.batch]
         case CostRecorded():
-            if fact.batch in state.batches:
-                _book(state.batches[fact.batch], fact)
+            _book(batch, fact)
         case _:
-            if fact.batch in state.batches:
-                _end(state.batches[fact.batch], fact)
+            _end(batch, fact)
     return state
 
 

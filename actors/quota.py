@@ -1,7 +1,8 @@
 """Quota: gives each routed task the first candidate with a free slot; the rest wait in line. Pure. The only writer of grants.
 
 Nobody waits while a slot he may use is free; the line goes by priority, then by age. One fact a decision: it is asked again
-until it has nothing to say.
+until it has nothing to say. What it says follows from its state and the time alone, never from which fact is asked about:
+several facts may be folded before the first of them is decided.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Ended(Struct, frozen=True, gc=False):
 
 
 class Quota(Struct, dict=True):
-    """Slots in use and tasks in line. `lines` and `later` are found again from `waiting`, so they are no part of the value."""
+    """Slots in use and tasks in line. The rest is found again from these, so it is no part of the value."""
 
     limits: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     holds: dict[str, Hold] = msgspec.field(default_factory=dict[str, Hold])
@@ -82,9 +83,11 @@ class Quota(Struct, dict=True):
 
     def __post_init__(self) -> None:
         """Build the lines from the value; called for a new state and for one read from a snapshot."""
+        self.now_ms = 0
         self.used: dict[str, int] = {}
         self.lines: dict[str, list[tuple[int, int, str]]] = {}
         self.later: list[tuple[int, int, str, str]] = []
+        self.unwanted: dict[str, None] = {}
         for hold in self.holds.values():
             self.used[hold.platform] = self.used.get(hold.platform, 0) + 1
         for name, waiting in self.waiting.items():
@@ -93,38 +96,34 @@ class Quota(Struct, dict=True):
 
 def line_up(state: Quota, name: str, waiting: Waiting) -> None:
     """Put a task into the line of each candidate, or aside until that candidate may be asked."""
+    if _hopeless(state, waiting):
+        state.unwanted[name] = None
     for candidate in waiting.candidates:
-        if candidate.not_before_ms:
+        if candidate.not_before_ms > state.now_ms:
             heappush(state.later, (candidate.not_before_ms, waiting.seq, name, candidate.platform))
         else:
             heappush(state.lines.setdefault(candidate.platform, []), (-waiting.priority, waiting.seq, name))
+
+
+def _hopeless(state: Quota, waiting: Waiting) -> bool:
+    """Whether nobody wants the task any more, or nobody may do it any more."""
+    return waiting.cancelled or not any(candidate.platform in state.limits for candidate in waiting.candidates)
 
 
 Heard = TaskRouted | TaskCompleted | AttemptFailed | AttemptInterrupted | TaskCancelRequested | SettingsAdopted | Wake
 
 
 def decide(state: Quota, heard: Heard) -> Sequence[QuotaReserved | QuotaDeferred | QuotaRefused | QuotaSettled]:
-    """Settle what ended, refuse what was cancelled, then give away what is free: the first of these, one fact."""
-    settled = _settle(state, heard)
-    if settled is not None:
-        return [settled]
-    refused = _refuse(state, heard)
-    if refused is not None:
-        return [refused]
-    _come_due(state, heard.at_ms)
-    reserved = _next(state, heard)
-    if reserved is not None:
-        return [reserved]
-    return _defer(state, heard)
+    """Settle what ended, refuse what has no hope, then give away what is free: the first of these, one fact."""
+    said = _settle(state) or _refuse(state)
+    if said is None:
+        _come_due(state, heard.at_ms)
+        said = _next(state) or _defer(state, heard)
+    return [] if said is None else [said]
 
 
-def _settle(state: Quota, heard: Heard) -> QuotaSettled | None:
-    if isinstance(heard, Wake):
-        ended = next(iter(state.ended.values()), None)
-    elif isinstance(heard, TaskCompleted | AttemptFailed | AttemptInterrupted):
-        ended = state.ended.get(heard.id)
-    else:
-        return None
+def _settle(state: Quota) -> QuotaSettled | None:
+    ended = next(iter(state.ended.values()), None)
     if ended is None:
         return None
     return QuotaSettled(
@@ -133,60 +132,52 @@ def _settle(state: Quota, heard: Heard) -> QuotaSettled | None:
     )  # fmt: skip
 
 
-def _refuse(state: Quota, heard: Heard) -> QuotaRefused | None:
-    """Refuse a task in line that nobody wants any more. A Wake looks at the whole line: it comes after a start."""
-    if isinstance(heard, Wake):
-        waiting = next((one for one in state.waiting.values() if one.cancelled), None)
-    elif isinstance(heard, TaskRouted | TaskCancelRequested):
-        waiting = state.waiting.get(_name(heard))
-    else:
+def _refuse(state: Quota) -> QuotaRefused | None:
+    waiting = next((state.waiting[name] for name in state.unwanted), None)
+    if waiting is None:
         return None
-    if waiting is None or not waiting.cancelled:
-        return None
+    fault = Fault(error_class="unavailable", message="None of its platforms is in use any more.")
+    if waiting.cancelled:
+        fault = Fault(error_class="cancelled", message="Cancelled while waiting.")
     return QuotaRefused(
         chain=waiting.chain, task=waiting.task, cause=waiting.cause, attempt=waiting.attempt, batch=waiting.batch,
-        traceparent=waiting.traceparent, fault=Fault(error_class="cancelled", message="Cancelled while waiting."),
+        traceparent=waiting.traceparent, fault=fault,
     )  # fmt: skip
 
 
 def _come_due(state: Quota, now_ms: int) -> None:
     """Move those whose candidate may be asked again into its line."""
-    while state.later and state.later[0][0] <= now_ms:
+    state.now_ms = max(state.now_ms, now_ms)
+    while state.later and state.later[0][0] <= state.now_ms:
         _, seq, name, platform = heappop(state.later)
         waiting = state.waiting.get(name)
         if waiting is not None and waiting.seq == seq:
             heappush(state.lines.setdefault(platform, []), (-waiting.priority, seq, name))
 
 
-def _next(state: Quota, heard: Heard) -> QuotaReserved | None:
-    """Return the next grant. A routed task looks at its candidates in order; a freed slot looks at its line."""
-    if isinstance(heard, TaskRouted):
-        waiting = state.waiting.get(_name(heard))
-        if waiting is None or waiting.seq != heard.seq:
-            return None
-        ready = [c for c in waiting.candidates if c.not_before_ms <= heard.at_ms and _free(state, c.platform)]
-        return _reserved(state, waiting, ready[0]) if ready else None
-    platforms = list(state.lines) if isinstance(heard, SettingsAdopted | Wake | TaskCancelRequested) else [heard.platform]
-    for platform in platforms:
-        waiting = _first_in_line(state, platform) if _free(state, platform) else None
-        if waiting is not None:
-            (candidate,) = [c for c in waiting.candidates if c.platform == platform]
-            return _reserved(state, waiting, candidate)
-    return None
+def _next(state: Quota) -> QuotaReserved | None:
+    """Return the next grant: the first of all who could start, and the first of his candidates that is free."""
+    best = min((first for platform in state.lines if (first := _first_in_line(state, platform))), default=None)
+    if best is None:
+        return None
+    waiting = state.waiting[best[2]]
+    candidate = next(c for c in waiting.candidates if c.not_before_ms <= state.now_ms and _free(state, c.platform))
+    return _reserved(state, waiting, candidate)
 
 
 def _free(state: Quota, platform: str) -> bool:
     return state.used.get(platform, 0) < state.limits.get(platform, 0)
 
 
-def _first_in_line(state: Quota, platform: str) -> Waiting | None:
-    """Return who is first, forgetting entries of tasks that wait no more or wait anew."""
-    line = state.lines.get(platform, [])
+def _first_in_line(state: Quota, platform: str) -> tuple[int, int, str] | None:
+    """Return who is first where a slot is free, forgetting entries of tasks that wait no more or wait anew."""
+    if not _free(state, platform):
+        return None
+    line = state.lines[platform]
     while line:
-        _, seq, name = line[0]
-        waiting = state.waiting.get(name)
-        if waiting is not None and waiting.seq == seq and not waiting.cancelled:
-            return waiting
+        waiting = state.waiting.get(line[0][2])
+        if waiting is not None and waiting.seq == line[0][1]:
+            return line[0]
         heappop(line)
     return None
 
@@ -201,24 +192,22 @@ def _reserved(state: Quota, waiting: Waiting, candidate: Candidate) -> QuotaRese
     )  # fmt: skip
 
 
-def _defer(state: Quota, heard: Heard) -> list[QuotaDeferred]:
+def _defer(state: Quota, heard: Heard) -> QuotaDeferred | None:
     """Say until when a task waits for a provider's clock; a wait for a slot needs no word."""
     if not isinstance(heard, TaskRouted):
-        return []
+        return None
     waiting = state.waiting.get(_name(heard))
     if waiting is None or waiting.seq != heard.seq or waiting.deferred:
-        return []
-    due = [c for c in waiting.candidates if c.not_before_ms > heard.at_ms]
+        return None
+    due = [c for c in waiting.candidates if c.not_before_ms > state.now_ms]
     if not due:
-        return []
+        return None
     first = min(due, key=lambda c: c.not_before_ms)
-    return [
-        QuotaDeferred(
-            chain=waiting.chain, task=waiting.task, cause=waiting.cause, attempt=waiting.attempt, batch=waiting.batch,
-            traceparent=waiting.traceparent, routed_seq=waiting.seq, due_ms=first.not_before_ms,
-            reason=f"{first.platform} asked to wait",
-        )
-    ]  # fmt: skip
+    return QuotaDeferred(
+        chain=waiting.chain, task=waiting.task, cause=waiting.cause, attempt=waiting.attempt, batch=waiting.batch,
+        traceparent=waiting.traceparent, routed_seq=waiting.seq, due_ms=first.not_before_ms,
+        reason=f"{first.platform} asked to wait",
+    )  # fmt: skip
 
 
 def due(state: Quota) -> int | None:
@@ -250,6 +239,7 @@ def evolve(
         case SettingsAdopted():
             platforms = restore(fact.settings).platforms
             state.limits = {name: platform.limit for name, platform in platforms.items() if platform.enabled}
+            state.unwanted = {name: None for name, waiting in state.waiting.items() if _hopeless(state, waiting)}
         case TaskRouted():
             _wait(state, fact)
         case TaskCancelRequested():
@@ -257,7 +247,7 @@ def evolve(
         case TaskCompleted() | AttemptFailed() | AttemptInterrupted():
             _release(state, fact)
         case QuotaReserved():
-            state.waiting.pop(_name(fact), None)
+            _forget(state, _name(fact))
             state.holds[_name(fact)] = Hold(fact.platform, fact.attempt)
             state.used[fact.platform] = state.used.get(fact.platform, 0) + 1
         case QuotaDeferred():
@@ -265,10 +255,15 @@ def evolve(
             if waiting is not None and waiting.seq == fact.routed_seq:
                 state.waiting[_name(fact)] = msgspec.structs.replace(waiting, deferred=True)
         case QuotaRefused():
-            state.waiting.pop(_name(fact), None)
+            _forget(state, _name(fact))
         case QuotaSettled():
             state.ended.pop(fact.cause, None)
     return state
+
+
+def _forget(state: Quota, name: str) -> None:
+    state.waiting.pop(name, None)
+    state.unwanted.pop(name, None)
 
 
 def _wait(state: Quota, fact: TaskRouted) -> None:
@@ -288,6 +283,7 @@ def _cancel(state: Quota, fact: TaskCancelRequested) -> None:
     waiting = state.waiting.get(name)
     if waiting is not None:
         state.waiting[name] = msgspec.structs.replace(waiting, cancelled=True)
+        state.unwanted[name] = None
         return
     state.cancels[name] = True
     while len(state.cancels) > CANCELS_MAX:
@@ -299,7 +295,7 @@ def _release(state: Quota, fact: TaskCompleted | AttemptFailed | AttemptInterrup
     name = _name(fact)
     if isinstance(fact, TaskCompleted):
         state.cancels.pop(name, None)
-        state.waiting.pop(name, None)
+        _forget(state, name)
     hold = state.holds.get(name)
     if hold is None or hold.platform != fact.platform or hold.attempt != fact.attempt:
         return

@@ -47,11 +47,17 @@ class Failure(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True):
-    """One task as the router needs it. `cause` is the fact that gave the router the baton; empty while it has not."""
+    """One task as the router needs it. `cause` is the fact that gave the router the baton; empty while it has not.
+
+    `said_seq` is the router's own last fact of the task: what it says next is fenced with it. So a task that ended long ago
+    and is submitted once more (by a client that does not fence) is not begun again: to a router that forgot it, it would be
+    the first word, and the log knows better.
+    """
 
     cause: str
     submission_sha256: str
     at_ms: int
+    said_seq: int = 0
     batch: str = ""
     traceparent: str = ""
     hint: str = ""
@@ -117,6 +123,7 @@ def _ended(known: Known, fault: Fault) -> TaskCompleted:
     tried = tuple(Rejected(platform=f.platform, reason=f"{f.error_class}: {f.message}") for f in known.failures.values())
     return TaskCompleted(
         cause=known.cause,
+        prev=known.said_seq,
         batch=known.batch,
         traceparent=known.traceparent,
         attempt=known.attempt,
@@ -141,6 +148,7 @@ def _route(state: Router, known: Known) -> TaskRouted | TaskCompleted:
     ordered = tuple(candidate for _, candidate in sorted(candidates, key=lambda pair: pair[0]))
     return TaskRouted(
         cause=known.cause,
+        prev=known.said_seq,
         batch=known.batch,
         traceparent=known.traceparent,
         attempt=known.attempt + 1,
@@ -284,9 +292,11 @@ def _moved(
     """Return the task after `fact`: the baton went on, or came back."""
     match fact:
         case TaskRouted():
-            return msgspec.structs.replace(known, cause="", attempt=fact.attempt, policy=fact.on_interrupt)
+            return msgspec.structs.replace(known, cause="", attempt=fact.attempt, policy=fact.on_interrupt, said_seq=fact.seq)
         case QuotaRefused():
-            return msgspec.structs.replace(known, cause=fact.id, ended=fact.fault)
+            # What nobody may do any more, others may: it is routed anew, under the settings of now.
+            ended = fact.fault if fact.fault.error_class == "cancelled" else None
+            return msgspec.structs.replace(known, cause=fact.id, ended=ended)
         case AttemptFailed() | AttemptInterrupted():
             return _after_attempt(state, known, fact)
         case TaskDecision() if known.asking and fact.attempt == known.asking:
@@ -308,13 +318,14 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     billed = known.billed + (fact.charged != "none")
     ended, asking = None, 0
     if isinstance(fact, AttemptInterrupted):
-        ended, asking = _interrupted(known, fact)
+        ended, asking = _interrupted(state, known, fact)
     if ended is None and billed >= state.settings.billed_attempts_max:
         ended = Fault(
             error_class="exhausted",
             message=f"{billed} attempts may have been charged, no more are allowed. Last: {fact.platform}: "
             f"{fact.fault.error_class}: {fact.fault.message}"[:4000],
         )
+        asking = 0
     return msgspec.structs.replace(
         known,
         cause="" if asking and not known.cancelled else fact.id,
@@ -327,11 +338,16 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     )
 
 
-def _interrupted(known: Known, fact: AttemptInterrupted) -> tuple[Fault | None, int]:
-    """Return the end, or the attempt to ask about, as the task's policy says; neither where it may simply be repeated."""
-    if fact.charged == "none" or known.policy == "retry":
+def _interrupted(state: Router, known: Known, fact: AttemptInterrupted) -> tuple[Fault | None, int]:
+    """Return the end, or the attempt to ask about; neither where it may simply be repeated.
+
+    The task's own policy counts, else that of the platform that was interrupted: it need not be the one asked for first.
+    """
+    platform = state.settings.platforms.get(fact.platform)
+    policy = known.on_interrupt or (platform.interrupt_policy if platform else known.policy)
+    if fact.charged == "none" or policy == "retry":
         return None, 0
-    if known.policy == "ask":
+    if policy == "ask":
         return None, fact.attempt
     return fact.fault, 0
 

@@ -23,18 +23,21 @@ from farebox.log.port import Entry, Fence
 FENCES_MAX = 100_000
 """Last sequences remembered; a forgotten one is learned again from the refusal it causes."""
 AHEAD_MAX = 500
-"""Facts of one append of a whole writer."""
+"""Facts of one append of a whole writer (a batch holds at most 1000)."""
+KNOWN = frozenset({subjects.Guard.OWN_FIRST, subjects.Guard.ROUTER})
+"""Guards of which the actor itself says, in `prev`, what the fence expects: the first word, or its own last one."""
 
 Heard = Fact | Quarantined | Wake
 Key = tuple[str, str]
 
 
 class Decision(Struct):
-    """Facts that stand or fall together, and what they answer."""
+    """Facts that stand or fall together, and what they answer. `seq` is how far the log was read when they were decided."""
 
     heard: tuple[Heard, ...]
     facts: tuple[Fact, ...]
     key: Key
+    seq: int = 0
 
 
 class Mind:
@@ -57,6 +60,7 @@ class Mind:
         self._solo = actor.pace == "writer"
         self._ahead: Any = copy.deepcopy(self.state) if self._solo else self.state
         self._ahead_ids: set[str] = set()
+        self._woken = False
 
     def hear(self, fact: Fact | Quarantined, writer: str) -> None:
         """Fold one fact of the log, in order; what the actor hears waits for `decisions`."""
@@ -119,7 +123,7 @@ class Mind:
         for fact in decision.facts:
             guard = subjects.fence_filter(self.actor.name, fact)
             subject = subjects.subject_of(self.actor.name, fact)
-            expected = 0 if guard is None else self._last.get(guard, 0) if last is None else last
+            expected = self._expected(fact, guard) if last is None else last
             body = wire.encode(msgspec.structs.replace(fact, prev=expected))
             fence = None if guard is None or guard in fenced else Fence(guard, expected)
             entries.append(Entry(subject, body, fence))
@@ -137,20 +141,27 @@ class Mind:
             self._free(decision)
 
     def refused(self, decision: Decision, last_seq: int | None) -> None:
-        """A fence refused: somebody wrote first. Read on to `last_seq`, then decide anew."""
+        """A fence refused: somebody wrote first. Read on to `last_seq`, then decide anew.
+
+        If all of that had been read before, and the actor itself said what the fence expects, then it asks about what was
+        over long ago and forgotten: there is nothing to decide.
+        """
         for fact in decision.facts:
             guard = subjects.fence_filter(self.actor.name, fact)
             if guard is not None and last_seq is not None:
                 self._last[guard] = last_seq
-        self._retry(decision)
-        wait_for = self.seq + 1 if last_seq is None else last_seq
-        if wait_for > self.seq:
-            self._waits[decision.key] = wait_for
-            self._ready.pop(decision.key, None)
+        if last_seq is not None and last_seq <= decision.seq and all(map(self._knows, decision.facts)):
+            self._free(decision)
+            return
+        self._retry(decision, self.seq + 1 if last_seq is None else last_seq)
 
     def unknown(self, decision: Decision) -> None:
-        """No answer: decide anew under the same fence. If it was stored, the fence refuses and the log tells."""
-        self._retry(decision)
+        """No answer: decide anew under the same fence. If it was stored, the fence refuses and the log tells.
+
+        A whole writer first reads what it had stored before: the fence counts that already, the state does not yet.
+        """
+        guards = [subjects.fence_filter(self.actor.name, fact) for fact in decision.facts]
+        self._retry(decision, max((self._last.get(guard, 0) for guard in guards if guard), default=0))
 
     @property
     def idle(self) -> bool:
@@ -165,7 +176,7 @@ class Mind:
             heard = pending[0]
             facts = self.actor.decide(self.state, heard)
             if facts:
-                decision = Decision((heard,), self._stamped(heard, facts), key)
+                decision = Decision((heard,), self._stamped(heard, facts), key, self.seq)
                 pending.popleft()
                 self._busy[key] = decision
                 return decision
@@ -202,7 +213,9 @@ class Mind:
         for place, fact in enumerate(facts):
             assert type(fact) in self.actor.said(), f"{self.actor.name} may not say {type(fact).__name__}"
             cause = fact.cause or getattr(heard, "id", "")
-            fact_id = ids.of_fact(self._secret, self.actor.name, cause, type(fact).__name__, place)
+            # Clients choose the ids of their facts, so a cause alone may not be unique; the task and the attempt are.
+            about = f"{fact.chain}.{fact.task}.{fact.attempt}.{fact.batch}\n{cause}"
+            fact_id = ids.of_fact(self._secret, self.actor.name, about, type(fact).__name__, place)
             stamped.append(msgspec.structs.replace(fact, cause=cause, id=fact_id))
         return tuple(stamped)
 
@@ -247,14 +260,26 @@ class Mind:
             for old in list(self._last)[: FENCES_MAX // 2]:
                 del self._last[old]
 
-    def _retry(self, decision: Decision) -> None:
-        """Take back what was guessed and put what was heard first in line again."""
+    def _expected(self, fact: Fact, guard: str | None) -> int:
+        if guard is None:
+            return 0
+        return fact.prev if self._knows(fact) else self._last.get(guard, 0)
+
+    def _knows(self, fact: Fact) -> bool:
+        return subjects.row_of(self.actor.name, fact).guard in KNOWN
+
+    def _retry(self, decision: Decision, read_to: int) -> None:
+        """Take back what was guessed and put what was heard first in line again, for when the log is read to `read_to`."""
         self._free(decision)
         pending = self._pending.setdefault(decision.key, deque())
         pending.extendleft(reversed(decision.heard))
+        self._woken = self._woken or any(isinstance(heard, Wake) for heard in decision.heard)
         if self._solo:
             self._ahead = copy.deepcopy(self.state)
             self._ahead_ids.clear()
+        if read_to > self.seq:
+            self._waits[decision.key] = read_to
+            self._ready.pop(decision.key, None)
         self._mark(decision.key)
 
     def _unblock(self, seq: int) -> None:
