@@ -67,7 +67,11 @@ async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[
         stack.push_async_callback(_cancelled, watched)
         login = server.login("engine")
         log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
-        await _prepared(place, log, config, platforms)
+        async with AsyncExitStack() as short:
+            # Whoever may make streams goes away again before anything runs.
+            init = server.login("init")
+            maker = await _connect(short, init.url, init.user, init.password, init.inbox_prefix, "")
+            await _prepared(place, maker, config, platforms)
         engine = await _running(stack, log, config, place, login.url)
         credentials = place.write("client.json", server.login("client"))
         _write_record(stack, place, login.url, credentials)
@@ -90,7 +94,7 @@ async def joined(where: Where, store: Path, config: Config | None = None) -> Asy
 
 @asynccontextmanager
 async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
-    """Serve the views of a store without any actor: for one question while no engine runs. Raises LogUnfit on an empty store."""
+    """Serve the views of a store without any actor: for one question while no engine runs. Raises LogUnfit if it is empty."""
     from farebox.runtime.embedded import EmbeddedServer  # noqa: PLC0415 - the whole engine
 
     config = full(config)
