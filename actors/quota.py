@@ -30,7 +30,7 @@ from farebox.core.settings import restore
 from farebox.core.terms import Candidate, Fault, OnInterrupt
 
 CANCELS_MAX = 10_000
-"""Cancels of tasks not in line that are remembered; the oldest go first."""
+"""Cancels of tasks that have not ended (or are not known yet) that are remembered; the oldest go first."""
 
 
 class Waiting(Struct, frozen=True, gc=False):
@@ -272,7 +272,7 @@ def _wait(state: Quota, fact: TaskRouted) -> None:
         chain=fact.chain, task=fact.task, cause=fact.id, seq=fact.seq, attempt=fact.attempt, batch=fact.batch,
         traceparent=fact.traceparent, candidates=fact.candidates, priority=fact.priority, timeout_s=fact.timeout_s,
         on_interrupt=fact.on_interrupt, submission_sha256=fact.submission_sha256,
-        cancelled=state.cancels.pop(name, False),
+        cancelled=name in state.cancels,
     )  # fmt: skip
     state.waiting[name] = waiting
     line_up(state, name, waiting)
@@ -284,7 +284,6 @@ def _cancel(state: Quota, fact: TaskCancelRequested) -> None:
     if waiting is not None:
         state.waiting[name] = msgspec.structs.replace(waiting, cancelled=True)
         state.unwanted[name] = None
-        return
     state.cancels[name] = True
     while len(state.cancels) > CANCELS_MAX:
         del state.cancels[next(iter(state.cancels))]
