@@ -50,6 +50,7 @@ class Mind:
         self._secret = secret
         self._heard_kinds = actor.heard()
         self._folded_kinds = actor.folded()
+        self._said_kinds = actor.said()
         self._last: dict[str, int] = {}
         self._pending: dict[Key, deque[Heard]] = {}
         self._ready: dict[Key, None] = {}
@@ -211,7 +212,7 @@ class Mind:
         """Give each fact its cause and its id; its place counts among the facts of one answer."""
         stamped: list[Fact] = []
         for place, fact in enumerate(facts):
-            assert type(fact) in self.actor.said(), f"{self.actor.name} may not say {type(fact).__name__}"
+            assert type(fact) in self._said_kinds, f"{self.actor.name} may not say {type(fact).__name__}"
             cause = fact.cause or getattr(heard, "id", "")
             # Clients choose the ids of their facts, so a cause alone may not be unique; the task and the attempt are.
             about = f"{fact.chain}.{fact.task}.{fact.attempt}.{fact.batch}\n{cause}"
