@@ -1,7 +1,9 @@
 """Large contents in an object-store bucket whose rollup is off: no single message can empty it.
 
 nats-py's own put sends a rollup and fails there, so the object format is written directly: chunks, then a meta message that
-expects to be the first of its name. The name is the sha256, so the same content is kept once. Any object-store client reads it.
+expects to be the first of its name. The name is the sha256, so the same content is kept once. Each chunk has a subject of its
+own below the object's, so who knows the name can read it by exact subjects, without the right to read the whole bucket; the
+meta names them with a wildcard, which is where any other object-store client looks for chunks.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import hashlib
 import os
 from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,16 +21,15 @@ from farebox.core.errors import AppendRefused, LogDamaged, NotReachable
 from farebox.core.terms import Ref
 from farebox.log import names
 from farebox.log.answers import stored
-from farebox.log.connection import Connection, Unanswered
-from farebox.log.raw_client import Reply
+from farebox.log.connection import Connection
 
 CHUNK_BYTES = 128 * 1024
 """The chunk size of every object-store client (ADR-20 of nats-architecture-and-design, read 2026-11)."""
-_ON_THE_WAY = 8
+ON_THE_WAY = 8
+"""Chunks asked for at a time: 1 MiB."""
 _DIRECT = f"$JS.API.DIRECT.GET.{names.BUCKET_STREAM}"
 _PAUSES_S = (0.0, 0.05, 0.2, 1.0)
 """A replica that lags behind may not know a chunk yet."""
-_FIRST = "farebox-first-seq"
 
 
 class Blobs:
@@ -41,22 +43,22 @@ class Blobs:
         digest = hashlib.sha256(body)
         name = digest.hexdigest()
         ref = Ref(ref=name, sha256=name, bytes=len(body))
-        if await self._meta(name) is not None:
+        if await self._last(_meta_subject(name)) is not None:
             return ref
-        nuid = os.urandom(11).hex()
-        first = await self._put_chunks(nuid, body)
+        place = os.urandom(11).hex()
+        chunks = [body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]
+        await _some_at_a_time(len(chunks), lambda number: self._store(_chunk_subject(place, number), chunks[number]))
         meta = {
             "name": name,
             "bucket": names.BUCKET,
-            "nuid": nuid,
+            "nuid": f"{place}.*",
             "size": len(body),
-            "chunks": -(-len(body) // CHUNK_BYTES),
+            "chunks": len(chunks),
             "digest": "SHA-256=" + urlsafe_b64encode(digest.digest()).decode(),
             "options": {"max_chunk_size": CHUNK_BYTES},
-            "metadata": {_FIRST: str(first)},
         }
         try:
-            await self._store(_meta_subject(name), msgspec.json.encode(meta), first=True)
+            await self._store(_meta_subject(name), msgspec.json.encode(meta), {"Nats-Expected-Last-Subject-Sequence": "0"})
         except AppendRefused:
             return ref  # somebody else kept the same content meanwhile
         return ref
@@ -66,76 +68,42 @@ class Blobs:
         fault = ""
         for pause_s in _PAUSES_S:
             await asyncio.sleep(pause_s)
-            meta = await self._meta(ref.ref)
-            if meta is None:
-                fault = "is missing"
-                continue
-            body = await self._get_chunks(meta)
-            if hashlib.sha256(body).hexdigest() == ref.sha256:
+            meta = await self._last(_meta_subject(ref.ref))
+            body = await self._body(msgspec.json.decode(meta)) if meta is not None else None
+            if body is not None and hashlib.sha256(body).hexdigest() == ref.sha256:
                 return body
-            fault = "is not what was stored"
+            fault = "is missing" if body is None else "is not what was stored"
         raise LogDamaged(f"The content {ref.ref} {fault}.")
 
-    async def _put_chunks(self, nuid: str, body: bytes) -> int:
-        """Store the chunks and return the sequence of the first."""
-        subject = f"{names.CHUNKS}.{nuid}"
-        first = 0
-        for start in range(0, len(body), CHUNK_BYTES * _ON_THE_WAY):
-            stop = min(start + CHUNK_BYTES * _ON_THE_WAY, len(body))
-            chunks = [body[place : place + CHUNK_BYTES] for place in range(start, stop, CHUNK_BYTES)]
-            seqs = await asyncio.gather(*(self._store(subject, chunk) for chunk in chunks))
-            first = first or seqs[0]
-        return first
+    async def _body(self, meta: dict[str, Any]) -> bytes | None:
+        place = str(meta["nuid"]).removesuffix(".*")
+        chunks = await _some_at_a_time(meta["chunks"], lambda number: self._last(_chunk_subject(place, number)))
+        found = [chunk for chunk in chunks if chunk is not None]
+        return b"".join(found) if len(found) == len(chunks) else None
 
-    async def _store(self, subject: str, body: bytes, *, first: bool = False) -> int:
+    async def _store(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
         await self._connection.connected()
-        headers = {"Nats-Expected-Last-Subject-Sequence": "0"} if first else None
         return stored(await self._connection.ask(subject, body, headers)).seq
 
-    async def _meta(self, name: str) -> dict[str, Any] | None:
+    async def _last(self, subject: str) -> bytes | None:
         await self._connection.connected()
-        reply = await self._connection.ask(f"{_DIRECT}.{_meta_subject(name)}")
+        reply = await self._connection.ask(f"{_DIRECT}.{subject}")
         if reply.status == 404:
             return None
         if reply.status:
             raise NotReachable(f"Nobody answers for the bucket {names.BUCKET} (status {reply.status}).")
-        return msgspec.json.decode(reply.body)
+        return reply.body
 
-    async def _get_chunks(self, meta: dict[str, Any]) -> bytes:
-        """Read the chunks in order; the direct get of many needs no consumer."""
-        subject = f"{names.CHUNKS}.{meta['nuid']}"
-        seq = int(meta.get("metadata", {}).get(_FIRST) or 1)
-        parts: list[bytes] = []
-        while len(parts) < meta["chunks"]:
-            found = await self._chunks_from(subject, seq, meta["chunks"] - len(parts))
-            if not found:
-                break
-            parts.extend(reply.body for reply in found)
-            seq = int(found[-1].field("Nats-Sequence")) + 1
-        return b"".join(parts)
 
-    async def _chunks_from(self, subject: str, seq: int, count: int) -> list[Reply]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        found: list[Reply] = []
+async def _some_at_a_time[Result](count: int, do: Callable[[int], Awaitable[Result]]) -> Sequence[Result]:
+    results: list[Result] = []
+    for start in range(0, count, ON_THE_WAY):
+        results.extend(await asyncio.gather(*(do(number) for number in range(start, min(start + ON_THE_WAY, count)))))
+    return results
 
-        def on_reply(_subject: bytes, _reply: bytes, data: bytes, head: bytes) -> None:
-            reply = Reply(data, head)
-            if not reply.status:
-                found.append(reply)
-            elif not done.done():
-                done.set_result(None)
 
-        inbox, forget = self._connection.expect(done, on_reply, (_DIRECT,))
-        request = {"seq": seq, "next_by_subj": subject, "batch": count}
-        try:
-            async with asyncio.timeout(30):
-                await self._connection.send(_DIRECT, msgspec.json.encode(request), inbox)
-                await done
-        except TimeoutError as late:
-            raise Unanswered("The bucket does not answer.") from late
-        finally:
-            forget()
-        return found
+def _chunk_subject(place: str, number: int) -> str:
+    return f"{names.CHUNKS}.{place}.{number}"
 
 
 def _meta_subject(name: str) -> str:

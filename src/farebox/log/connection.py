@@ -46,6 +46,7 @@ class Connection:
         self._answers: dict[bytes, Ear] = {}
         self._waiting: dict[asyncio.Future[Any], frozenset[str]] = {}
         self._denied: set[str] = set()
+        self._quiet: set[str] = set()
         self._first_faults: asyncio.Queue[Exception] | None = None
 
     async def open(self, url: str, options: Mapping[str, Any], inbox_prefix: str) -> None:
@@ -97,8 +98,9 @@ class Connection:
         *,
         wait_s: float = ANSWER_WAIT_S,
         beside: Collection[str] = (),
+        quiet: bool = False,
     ) -> Reply:
-        """Send and wait for one answer; a denial of `subject`, or of one `beside` it, is an answer too.
+        """Send and wait for one answer; a denial of `subject`, or of one `beside` it, is an answer too (`quiet`: not told).
 
         Raises AccessDenied, NotReachable (not sent), Unanswered (sent, but no answer came).
         """
@@ -109,6 +111,8 @@ class Connection:
                 answer.set_result(Reply(data, head))
 
         inbox, forget = self.expect(answer, on_answer, (subject, *beside))
+        if quiet:
+            self._quiet.add(subject.lower())
         try:
             async with asyncio.timeout(wait_s):
                 await self.send(subject, body, inbox, headers)
@@ -117,6 +121,7 @@ class Connection:
             raise Unanswered(f"No answer on {subject} in {wait_s} s.") from late
         finally:
             forget()
+            self._quiet.discard(subject.lower())
 
     def expect(self, answer: asyncio.Future[Any], ear: Ear, subjects: Sequence[str]) -> tuple[str, Callable[[], None]]:
         """Return an inbox for `ear` and how to give it up; a cut or a denial of `subjects` fails `answer`."""
@@ -203,7 +208,8 @@ class Connection:
         if violation is None:
             return  # breaks and failed attempts: _on_disconnected told them already
         kind, subject = violation.groups()
-        self.complain(f"The server denies this user: {kind} to {subject}.")
+        if subject not in self._quiet:
+            self.complain(f"The server denies this user: {kind} to {subject}.")
         self._denied.add(subject)
         for answer, subjects in tuple(self._waiting.items()):
             if kind == "publish" and subject in subjects and not answer.done():

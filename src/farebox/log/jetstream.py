@@ -2,12 +2,14 @@
 
 Rights a user needs beside its own subjects and its inbox prefix (to publish on; `$JS.API.` in front where none stands):
 
-    position, check    STREAM.INFO.FAREBOX; check also asks for FAREBOX_LIVE, FAREBOX_DEAD and OBJ_farebox-blobs
+    position, check    STREAM.INFO.FAREBOX; check also looks at FAREBOX_LIVE, FAREBOX_DEAD and OBJ_farebox-blobs where it may
     last               DIRECT.GET.FAREBOX.<subject>
     follow             CONSUMER.CREATE.FAREBOX.<consumer>.farebox.log.>, CONSUMER.DELETE.FAREBOX.<consumer>,
                        CONSUMER.MSG.NEXT.FAREBOX.<consumer>
     consume            CONSUMER.INFO.FAREBOX.<durable>, CONSUMER.MSG.NEXT.FAREBOX.<durable>, and $JS.ACK.FAREBOX.<durable>.>
-    blobs              DIRECT.GET.OBJ_farebox-blobs, DIRECT.GET.OBJ_farebox-blobs.>, and to write $O.farebox-blobs.>
+    blobs              DIRECT.GET.OBJ_farebox-blobs.$O.farebox-blobs.> (by exact subject), and to write $O.farebox-blobs.>
+
+STREAM and CONSUMER calls but MSG.NEXT begin with `control` instead of `$JS.API` where a user has an account of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
-from farebox.core.errors import NotReachable
+from farebox.core.errors import AccessDenied, NotReachable
 from farebox.core.subjects import ALL
 from farebox.core.terms import Ref
 from farebox.log import names
@@ -29,7 +31,7 @@ from farebox.log.connection import Connection, Health, Unanswered
 from farebox.log.consuming import Consuming
 from farebox.log.following import Following, position_of
 from farebox.log.port import Delivery, Entry, Handler, Position, Stored, Subscription
-from farebox.log.raw_client import NatsSubscription
+from farebox.log.raw_client import NatsSubscription, Reply
 from farebox.log.streams import Sizes, Streams, stream_configs
 
 READ_WAIT_S = 5.0
@@ -39,13 +41,13 @@ READ_WAIT_S = 5.0
 class JetStreamLog:
     """The log on a NATS server. `connect` makes one."""
 
-    def __init__(self, connection: Connection, consumer: str) -> None:
+    def __init__(self, connection: Connection, consumer: str, control: str) -> None:
         self._connection = connection
         self._consumer = consumer
-        self._streams = Streams(connection)
+        self._streams = Streams(connection, control)
         self._appender = Appender(connection)
         self._blobs = Blobs(connection)
-        self._followings: set[Following] = set()
+        self._followings: dict[str, Following] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -59,20 +61,21 @@ class JetStreamLog:
         inbox_prefix: str = "",
         name: str = "",
         consumer: str = "",
+        control: str = "$JS.API",
         on_health: Health | None = None,
     ) -> JetStreamLog:
         """Connect to `url` (several with commas), as `user` or with a credentials file.
 
-        `consumer` is the one name this user may follow with; without it each reading makes a name of its own. `on_health` hears
-        what is wrong, and an empty text when all is well again. Raises NotReachable or AccessDenied at once; a connection that
-        breaks later is mended without end.
+        `consumer` is the name this user may follow with, one reading at a time; an end in -1 stands for -1 to -4; without
+        it each reading makes a name of its own. `on_health` hears what is wrong, and an empty text when all is well again.
+        Raises NotReachable or AccessDenied at once; a connection that breaks later is mended without end.
         """
         options: dict[str, Any] = {"name": name or "farebox"}
         options |= {"user": user, "password": password} if user else {}
         options |= {"user_credentials": credentials} if credentials else {}
         connection = Connection(on_health)
         await connection.open(url, options, inbox_prefix)
-        return cls(connection, consumer)
+        return cls(connection, consumer, control)
 
     async def prepare(
         self,
@@ -119,11 +122,9 @@ class JetStreamLog:
 
         With a fixed consumer name all facts are read and `only` is applied here: such a user may not choose another filter.
         """
-        assert not (self._consumer and self._followings), "one consumer name carries one reading"
         served = ALL if self._consumer else only
-        consumer = self._consumer or f"follow-{os.urandom(8).hex()}"
-        following = Following(self._connection, self._streams, consumer, start, served)
-        self._followings.add(following)
+        consumer = self._free_reader()
+        following = self._followings[consumer] = Following(self._connection, self._streams, consumer, start, served)
         try:
             async with aclosing(following.facts()) as batches:
                 async for facts in batches:
@@ -131,7 +132,7 @@ class JetStreamLog:
                     if wanted:
                         yield wanted
         finally:
-            self._followings.discard(following)
+            del self._followings[consumer]
 
     async def consume(self, name: str, on: Callable[[Delivery], None]) -> Subscription:
         """Be one of the competing consumers of the durable `name`. Raises LogUnfit when it is missing."""
@@ -186,13 +187,21 @@ class JetStreamLog:
 
     async def close(self) -> None:
         """Let go of everything, at once; readings end."""
-        for following in self._followings:
+        for following in self._followings.values():
             following.end()
         for task in self._answering:
             task.cancel()
         await self._connection.close()
 
-    async def _reading(self, subject: str) -> Any:
+    def _free_reader(self) -> str:
+        if not self._consumer:
+            return f"follow-{os.urandom(8).hex()}"
+        for name in names.reader_names(self._consumer):
+            if name not in self._followings:
+                return name
+        raise AccessDenied(f"This user may read the log no more than {len(self._followings)} times at once.")
+
+    async def _reading(self, subject: str) -> Reply:
         """Ask for something that may be asked twice."""
         deadline_s = asyncio.get_running_loop().time() + READ_WAIT_S
         while True:

@@ -22,6 +22,10 @@ TRIES_MAX = 100
 """After so many tries a fact is handed out no more (max_deliver); the worker's own limit lies far below."""
 ACK_WAIT_S = 30.0
 """A fact that nobody acked or reported progress on for so long is handed out again."""
+READERS_MAX = 4
+"""So many readings one user may have at a time, through consumers `<user>-1` and so on."""
+REPUBLISHED = {STREAM: ("farebox.log.>", "farebox.stored.log.>"), LIVE_STREAM: ("farebox.live.>", "farebox.stored.live.>")}
+"""What a stream says again once it is stored: who listens there never hears what the log refused."""
 
 _DURABLE = "adapter-"
 _PUBLISHABLE = re.compile(r"\A[!-)+-=?-~]+\Z")
@@ -38,6 +42,12 @@ def durable_filter(durable: str) -> str:
     if not durable.startswith(_DURABLE):
         raise LogUnfit(f"There is no durable {durable!r}.", hint="Run: farebox init")
     return f"farebox.log.quota.reserved.{durable.removeprefix(_DURABLE)}.>"
+
+
+def reader_names(consumer: str) -> tuple[str, ...]:
+    """Return the names of the consumers that a user with `consumer` may read through: `x-1` stands for x-1 to x-4."""
+    base = consumer.removesuffix("-1")
+    return (consumer,) if base == consumer else tuple(f"{base}-{place}" for place in range(1, READERS_MAX + 1))
 
 
 def check_entry(subject: str, body: bytes, fence: str | None) -> None:

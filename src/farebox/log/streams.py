@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from farebox.core.errors import LogUnfit
+from farebox.core.errors import AccessDenied, LogUnfit
 from farebox.core.subjects import ALL
 from farebox.core.wire import BODY_BYTES_MAX
 from farebox.log import names
@@ -58,8 +58,10 @@ def stream_configs(durability: str, replicas: int, sizes: Sizes) -> dict[str, di
             "deny_delete": True,
             "deny_purge": True,
             "allow_atomic": True,
+            "republish": _again(names.STREAM),
         },
         names.LIVE_STREAM: {
+            "republish": _again(names.LIVE_STREAM),
             "subjects": ["farebox.live.>"],
             "storage": "file",
             "retention": "limits",
@@ -72,6 +74,11 @@ def stream_configs(durability: str, replicas: int, sizes: Sizes) -> dict[str, di
         names.BUCKET_STREAM: kept
         | {"subjects": [f"{names.CHUNKS}.>", f"{names.METAS}.>"], "max_bytes": sizes.blob_bytes, "allow_rollup_hdrs": False},
     }
+
+
+def _again(name: str) -> dict[str, str]:
+    source, destination = names.REPUBLISHED[name]
+    return {"src": source, "dest": destination}
 
 
 _MUST: dict[str, dict[str, Any]] = {
@@ -91,7 +98,7 @@ _MUST: dict[str, dict[str, Any]] = {
 _MUST_NOT: dict[str, tuple[str, ...]] = {
     names.STREAM: (
         "max_age", "allow_msg_ttl", "allow_rollup_hdrs", "allow_msg_schedules", "allow_msg_counter", "persist_mode", "sealed",
-        "mirror", "sources", "republish", "subject_transform", "no_ack", "subject_delete_marker_ttl",
+        "mirror", "sources", "subject_transform", "no_ack", "subject_delete_marker_ttl",
     ),
     names.BUCKET_STREAM: ("max_age", "allow_msg_ttl", "allow_rollup_hdrs", "persist_mode", "sealed", "mirror", "sources"),
 }  # fmt: skip
@@ -99,10 +106,11 @@ _UNLIMITED = ("max_msgs", "max_msgs_per_subject")
 
 
 class Streams:
-    """What the server holds for the log."""
+    """What the server holds for the log; `control` stands in front of what is asked of the server itself."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, control: str) -> None:
         self._connection = connection
+        self._control = control
 
     async def prepare(self, adapters: Sequence[str], configs: Mapping[str, dict[str, Any]], ack_wait_s: float) -> None:
         """Make what is missing. What is there stays as it is."""
@@ -122,12 +130,16 @@ class Streams:
             raise LogUnfit("JetStream is off on this server.", hint="Start it with: nats-server -js")
         if client.max_payload < BODY_BYTES_MAX + 16_384:
             raise LogUnfit(f"max_payload of this server is {client.max_payload}; 1MB is needed.")
-        for name in (names.STREAM, names.LIVE_STREAM, names.DEAD_STREAM, names.BUCKET_STREAM):
-            _check_config(name, (await self.info(name))["config"])
+        _check_config(names.STREAM, (await self.info(names.STREAM))["config"])
+        for name in (names.LIVE_STREAM, names.DEAD_STREAM, names.BUCKET_STREAM):
+            try:
+                _check_config(name, (await self.info(name, quiet=True))["config"])
+            except AccessDenied:
+                continue  # who runs has no right to look at all of them; who makes them has
 
-    async def info(self, name: str) -> dict[str, Any]:
+    async def info(self, name: str, *, quiet: bool = False) -> dict[str, Any]:
         """Return what the server says about a stream. Raises LogUnfit when it is missing."""
-        found = await self._info(name)
+        found = await self._info(name, quiet=quiet)
         if found is None:
             raise LogUnfit(
                 f"The stream {name} is missing.",
@@ -182,8 +194,8 @@ class Streams:
         body = {"stream_name": names.STREAM, "config": config, "action": "create"}
         await self._api(f"CONSUMER.CREATE.{names.STREAM}.{durable}.{only}", body)
 
-    async def _info(self, name: str) -> dict[str, Any] | None:
-        return await self._ask(f"STREAM.INFO.{name}", {})
+    async def _info(self, name: str, *, quiet: bool = False) -> dict[str, Any] | None:
+        return await self._ask(f"STREAM.INFO.{name}", {}, quiet=quiet)
 
     async def _api(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = await self._ask(verb, body)
@@ -191,10 +203,11 @@ class Streams:
             raise LogUnfit(f"The stream {names.STREAM} is missing.", hint="Run: farebox init")
         return answer
 
-    async def _ask(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def _ask(self, verb: str, body: Mapping[str, Any], *, quiet: bool = False) -> dict[str, Any] | None:
         """Ask JetStream's API; None stands for 404."""
         await self._connection.connected()
-        reply = await self._connection.ask(f"$JS.API.{verb}", msgspec.json.encode(body) if body else b"")
+        payload = msgspec.json.encode(body) if body else b""
+        reply = await self._connection.ask(f"{self._control}.{verb}", payload, quiet=quiet)
         if not reply.status and msgspec.json.decode(reply.body).get("error", {}).get("code") == _NOT_FOUND:
             return None
         return document(reply)
