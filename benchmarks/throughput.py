@@ -1,0 +1,68 @@
+"""Whole tasks a second through all actors, every fact on disk: uv run python benchmarks/throughput.py [--tasks N]
+
+A batch of N tasks goes from TaskSubmitted to BatchCompleted (routed, reserved, started, answered in the engine, settled,
+priced, summed). Beside it, in the same run and on the same server: what plain nats-py writes, in events of the same size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+
+from harness import batched, engine, pipelined, ran_on, run, yardstick
+
+from farebox.core import ids, subjects, wire
+from farebox.core.events import BatchSubmitted, TaskSubmitted
+from farebox.log.jetstream import JetStreamLog
+from farebox.log.port import Entry, Fence
+
+FACTS_A_TASK = 7
+"""Submitted, routed, reserved, started, completed, settled, recorded."""
+WINDOW = 500
+MUST = {"always": 500, "100ms": 1500}
+
+
+async def submit(log: JetStreamLog, batch: str, line: int) -> None:
+    """Publish one task of a batch."""
+    task = ids.of_line(batch, line)
+    fact = TaskSubmitted(chain=batch, task=task, batch=batch, platform="rehearsal", prompt=f"Say what you see in line {line}.")
+    subject = subjects.subject_of("client", fact)
+    await log.append([Entry(subject, wire.encode(fact), Fence(subject, 0))])
+
+
+async def one(durability: str, tasks: int) -> None:
+    """Run one batch under one durability and print its line."""
+    async with engine(durability) as (hosted, log):
+        done = asyncio.Event()
+        heard = await log.listen("farebox.log.aggregator.batch_completed.>", lambda _subject, _body: done.set())
+        batch = ids.new(time.time_ns() // 1_000_000, os.urandom(5))
+        head = BatchSubmitted(chain=batch, batch=batch, count=tasks, parallel=WINDOW)
+        subject = subjects.subject_of("client", head)
+        await log.append([Entry(subject, wire.encode(head), Fence(subject, 0))])
+        began = time.perf_counter()
+        for start in range(1, tasks + 1, WINDOW):
+            await asyncio.gather(*(submit(log, batch, line) for line in range(start, min(start + WINDOW, tasks + 1))))
+        await asyncio.wait_for(done.wait(), 600)
+        rate = tasks / (time.perf_counter() - began)
+        await heard.close()
+        async with yardstick(hosted) as (raw, stream):
+            limit = max(await batched(raw, 20_000, 100), await pipelined(stream, 5_000 if durability == "always" else 20_000))
+    facts = rate * FACTS_A_TASK
+    print(f"{durability:>7}  {rate:8.0f} tasks/s  {facts:8.0f} facts/s  raw nats-py {limit:8.0f} events/s  "
+          f"ratio {facts / limit:5.2f}  must {MUST[durability]} {'ok' if rate >= MUST[durability] else 'MISSED'}")  # fmt: skip
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=5000)
+    parser.add_argument("--durability", choices=["always", "100ms"])
+    options = parser.parse_args()
+    print(ran_on())
+    for durability in [options.durability] if options.durability else ["always", "100ms"]:
+        await one(durability, options.tasks)
+
+
+if __name__ == "__main__":
+    run(main())
