@@ -119,6 +119,6 @@ def ran_on() -> str:
 
 def run(main: Any) -> None:
     """Run a benchmark on uvloop, as the engine runs."""
-    import uvloop
+    import uvloop  # noqa: PLC0415 - not on every system
 
     uvloop.run(main)

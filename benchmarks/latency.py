@@ -1,4 +1,4 @@
-"""From submit to the adapter's start, idle, every fact on disk: uv run python benchmarks/latency.py [--tasks N]
+"""From submit to the adapter's start, idle, every fact on disk: uv run python benchmarks/latency.py [--tasks N].
 
 Four facts lie on this way (submitted, routed, reserved, started). Beside it, in the same run and on the same server: four
 plain acknowledged publishes of nats-py, one after the other.

@@ -1,4 +1,4 @@
-"""Whole tasks a second through all actors, every fact on disk: uv run python benchmarks/throughput.py [--tasks N]
+"""Whole tasks a second through all actors, every fact on disk: uv run python benchmarks/throughput.py [--tasks N].
 
 A batch of N tasks goes from TaskSubmitted to BatchCompleted (routed, reserved, started, answered in the engine, settled,
 priced, summed). Beside it, in the same run and on the same server: what plain nats-py writes, in events of the same size.
