@@ -61,6 +61,7 @@ class ChatReader:
         self._model = ""
         self._finish = ""
         self._done = False
+        self._heard = False
         self._usage: Usage | None = None
         self._fault: Fault | None = None
         self._said_no = False
@@ -86,7 +87,7 @@ class ChatReader:
     def end(self, end: End) -> Verdict:
         """Say what it came to."""
         if self._events is not None:
-            self._take(self._events.end())
+            self._take([event for event in self._events.end() if not end.cut or parse(event.data) is not None])
             self._overflow = self._overflow or self._events.overflow
         elif self._head.status >= 300:
             return self._rejected()
@@ -97,6 +98,7 @@ class ChatReader:
     def _take(self, events: Sequence[Any]) -> list[Piece | QuotaLearned]:
         pieces: list[Piece | QuotaLearned] = []
         for event in events:
+            self._heard = True
             if event.data.strip() == "[DONE]":
                 self._done = True
             elif not self._done:
@@ -142,10 +144,10 @@ class ChatReader:
             self._model = text_at(body, "model")
             self._choice(at(body, "choices", 0), "message")
         elif not end.cut and not self._overflow:
-            raw = bytes(self._raw).lstrip()
-            shown = raw[:200].decode("utf-8", "replace")
-            broken_off = raw[:1] in {b"{", b"["}
-            self._fault = fault("network" if broken_off else "invalid", f"The answer is no whole JSON document: {shown!r}")
+            broken_off = bytes(self._raw).lstrip()[:1] in {b"{", b"["}
+            self._fault = fault(
+                "network" if broken_off else "invalid", f"The answer is no whole JSON document: {_shown(self._raw)}"
+            )
 
     def _rejected(self) -> Verdict:
         """Read an answer whose status says no."""
@@ -159,10 +161,10 @@ class ChatReader:
     def _verdict(self, end: End) -> Verdict:
         text = "".join(self._text)
         why = self._why_not(end, text)
-        usage = self._usage or self._estimated(text)
-        charged: Charged = "known" if self._usage or why is None else "possible"
-        if self._usage is None and self._surely_unbilled(end, why, text):
-            charged, usage = "none", None
+        usage = self._usage or (self._estimated(text) if why is None else None)
+        charged: Charged = "known" if usage is not None else "possible"
+        if usage is None and self._surely_unbilled(end, why, text):
+            charged = "none"
         return Verdict(
             ok=why is None,
             text=text,
@@ -183,6 +185,8 @@ class ChatReader:
             return None if text and self._finish != "error" else self._empty()
         if end.cut or self._overflow:
             return fault_of_cut(end if end.cut else End(cut="overflow"))
+        if self._events is not None and not self._heard:
+            return fault("invalid", f"The answer is no event stream: {_shown(self._raw)}")
         return fault("network", "The answer ended without its final word.")
 
     def _empty(self) -> Fault:
@@ -202,14 +206,16 @@ class ChatReader:
     def _reasoned(self) -> str:
         return "".join(self._reasoning)
 
-    def _estimated(self, text: str) -> Usage | None:
+    def _estimated(self, text: str) -> Usage:
         """Return a guess where the server said nothing: of all that was sent and all that came."""
-        if self._head.status == 0:
-            return None
         written = estimate(text) + estimate(self._reasoned())
         return Usage(
             input_tokens=estimate(self._ask.system) + estimate(self._ask.prompt), output_tokens=written, source="estimated"
         )
+
+
+def _shown(raw: bytearray) -> str:
+    return repr(bytes(raw[:200]).decode("utf-8", "replace"))
 
 
 def _content(content: Any) -> str:

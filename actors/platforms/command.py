@@ -65,7 +65,7 @@ class CommandReader:
         text = "".join(self._text).rstrip("\r\n")
         why = self._why_not(end, text)
         charged = self._charged(end, why)
-        usage = None if end.surely_unsent else self._estimated(text)
+        usage = self._estimated(text) if why is None else None
         return Verdict(
             ok=why is None,
             text=text,

@@ -70,9 +70,11 @@ class StreamJsonReader:
         why = self._why_not(end)
         text = self._answer(why)
         usage = _usage(at(self._result, "usage"))
-        charged: Charged = "known" if usage is not None or why is None else "possible"
-        if usage is None:
-            charged, usage = ("none", None) if self._surely_unbilled(end, why) else (charged, self._estimated(text))
+        if usage is None and why is None:
+            usage = self._estimated(text)
+        charged: Charged = "known" if usage is not None else "possible"
+        if usage is None and self._surely_unbilled(end, why):
+            charged = "none"
         return Verdict(
             ok=why is None,
             text=text,

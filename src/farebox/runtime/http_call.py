@@ -131,7 +131,6 @@ async def _try(exchange: Exchange) -> End:
         cut = await until(done, exchange.watch, exchange.cancelled)
         if cut and not work.done():
             return End(cut=cut, sent=exchange.sent)
-        status = exchange.intake.status
         return work.result()
     except NotReachedError as error:
         status = error.head.status if error.head else 0
@@ -139,6 +138,7 @@ async def _try(exchange: Exchange) -> End:
     finally:
         work.cancel()
         await asyncio.wait({work, done}, timeout=CLOSE_TIMEOUT_S)
+        status = status or exchange.intake.status
         duration_ms = round((time.monotonic() - started_s) * 1000)
         exchange.calls.append(CallRecord(status=status, error_class=_RECORDED.get(status, ""), duration_ms=duration_ms))
 
