@@ -10,6 +10,8 @@ from msgspec import Struct
 from farebox.core import money
 from farebox.core.results import Result
 
+REHEARSAL = "rehearsal"
+MONEY = ("paid_usd", "plan_value_usd", "possible_usd", "unpriced")
 NOWHERE = "-"
 """The platform of tasks that never reached one."""
 
@@ -37,10 +39,15 @@ class Sum(Struct, frozen=True, kw_only=True):
 
 
 class Aggregate(Sum, frozen=True, kw_only=True):
-    """Sums over a whole batch, and by platform."""
+    """Sums over a whole batch, and by platform.
+
+    Rehearsal dollars never join real ones: they are summed apart, unless the whole batch was `rehearsed`.
+    """
 
     batch_id: str = ""
     platforms: dict[str, Sum] = {}
+    rehearsed: bool = False
+    rehearsal_usd: Decimal | None = None
 
 
 def aggregate(results: Iterable[Result], batch_id: str = "") -> Aggregate:
@@ -49,9 +56,17 @@ def aggregate(results: Iterable[Result], batch_id: str = "") -> Aggregate:
     by_platform: dict[str, list[Result]] = {}
     for result in known:
         by_platform.setdefault(result.platform or NOWHERE, []).append(result)
-    whole = _sum(known)
-    fields = {name: getattr(whole, name) for name in Sum.__struct_fields__}
-    return Aggregate(batch_id=batch_id, platforms={name: _sum(by_platform[name]) for name in sorted(by_platform)}, **fields)
+    played = [result for result in known if result.billing == REHEARSAL]
+    real = [result for result in known if result.billing != REHEARSAL]
+    fields = {name: getattr(_sum(known), name) for name in Sum.__struct_fields__}
+    fields |= {name: getattr(_sum(real or played), name) for name in MONEY}
+    return Aggregate(
+        batch_id=batch_id,
+        platforms={name: _sum(by_platform[name]) for name in sorted(by_platform)},
+        rehearsed=bool(played) and not real,
+        rehearsal_usd=_total(result.cost.paid_usd for result in played),
+        **fields,
+    )
 
 
 def _sum(results: list[Result]) -> Sum:

@@ -27,11 +27,12 @@ async def ask(log: Log, name: str, question: Mapping[str, object], *, timeout_s:
         ) from error
     answer = msgspec.json.decode(body, type=Json)
     if "error" in answer and "schema" not in answer:
-        raise _raised(answer["error"])
+        raise raised(answer["error"])
     return answer
 
 
-def _raised(error: Json) -> FareboxError:
+def raised(error: Json) -> FareboxError:
+    """Return the error that an engine's answer holds, of our class for its code."""
     code, message, hint = (str(error.get(key, "")) for key in ("code", "message", "hint"))
     kind = _kinds().get(code) or _family(code)
     return kind(message or "The engine refused the question.", hint=hint, code=code)

@@ -17,7 +17,7 @@ def check_choice(spec: TaskSpec, document: dict[str, Any]) -> None:
 
     A platform that lists no models may have any; one that is not there may still come back.
     """
-    platforms: dict[str, Platform] = {str(row["name"]): row for row in document["platforms"]}
+    platforms: dict[str, Platform] = {str(row["platform"]): row for row in document["platforms"]}
     if spec.platform and spec.platform not in platforms:
         near = did_you_mean(spec.platform, platforms)
         known = ", ".join(sorted(platforms)[:SHOWN_MAX])
@@ -27,7 +27,7 @@ def check_choice(spec: TaskSpec, document: dict[str, Any]) -> None:
 
 
 def _check_model(spec: TaskSpec, platforms: list[Platform]) -> None:
-    usable = [row for row in platforms if row.get("available", True) or row["name"] == spec.platform]
+    usable = [row for row in platforms if row.get("available", True) or row["platform"] == spec.platform]
     models = {str(model) for row in usable for model in row.get("models") or ()}
     if not usable or any(not row.get("models") for row in usable) or spec.model in models:
         return

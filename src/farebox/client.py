@@ -22,6 +22,7 @@ from farebox.config import load as load_config
 from farebox.core import ids, subjects
 from farebox.core.errors import BadInput, NotReachable
 from farebox.core.results import Result
+from farebox.ends import Ends
 from farebox.handle import Answer, Handle, answer_of
 from farebox.log.port import Log, Subscription
 from farebox.posting import new_id, say_cancel, say_submission, submission
@@ -48,6 +49,7 @@ class Client:
         self.patience_s = patience_s
         self.origin = origin
         self._platforms: tuple[float, api.Json] | None = None
+        self._ends = Ends(log)
 
     async def submit(self, prompt: str, **options: Unpack[TaskOptions]) -> Handle:
         """Put one task on the bus and return its handle. Raises BadInput (nothing was sent), BusError.
@@ -130,6 +132,10 @@ class Client:
         question = {"chain": chain_id, "task": task_id, "wait_s": wait_s}
         return answer_of(await api.ask(self.log, "result", question, timeout_s=wait_s + api.ANSWER_S))
 
+    async def result_whole(self, handle: Handle) -> Result:
+        """Return the present result of a task with contents that are too large for one answer."""
+        return await self._whole(await self.result_now(handle.chain_id, handle.task_id))
+
     async def wait_for(self, handle: Handle) -> Result:
         """Return the result of a task when it has ended and is charged. Raises NotReachable after `patience_s`."""
         patience = _Patience(self.patience_s)
@@ -139,9 +145,8 @@ class Client:
                 return await self._whole(answer)
 
     async def hear_end(self, handle: Handle) -> Subscription:
-        """Subscribe the results of a task on core NATS."""
-        subject = f"{subjects.LOG}.*.completed.*.{handle.chain_id}.{handle.task_id}"
-        return await self.log.listen(subject, lambda _subject, _body: handle.ended.set())
+        """Subscribe the result of a task on core NATS."""
+        return await self._ends.hear(handle.chain_id, handle.task_id, handle.ended.set)
 
     async def hear_live(self, chain_id: str, task_id: str, on: Callable[[str, bytes], None]) -> Subscription:
         """Subscribe the live text of a task."""
@@ -225,12 +230,11 @@ async def connect(
     """
     settings = config or load_config()
     place = discovery.store_of(store, settings.store.dir)
-    if store and not server and not context:
-        where = discovery.of_store(place)
-    else:
-        where = discovery.find(server, context, place, user=user, password=password, bus=settings.bus)
+    where = discovery.find(
+        server, context, place, store_given=store is not None, user=user, password=password, bus=settings.bus
+    )
     if where is not None:
-        async with _joined(where) as client:
+        async with joined(where) as client:
             yield client
         return
     if not start:
@@ -240,20 +244,22 @@ async def connect(
     async with embedded(place, config):
         where = discovery.of_store(place)
         assert where is not None, "an engine that runs has said where"
-        async with _joined(where) as client:
+        async with joined(where) as client:
             client.origin = "an engine in this process"
             yield client
 
 
 @asynccontextmanager
-async def _joined(where: discovery.Where) -> AsyncGenerator[Client]:
+async def joined(where: discovery.Where) -> AsyncGenerator[Client]:
+    """Connect to a bus whose place is known. Raises NotReachable, AccessDenied."""
     from farebox.log.jetstream import JetStreamLog  # noqa: PLC0415 - nats costs 260 ms
 
     log = await JetStreamLog.connect(
         where.url,
-        user=where.user or None,
-        password=where.password or None,
-        inbox_prefix=where.inbox_prefix or None,
+        user=where.user,
+        password=where.password,
+        credentials=where.credentials,
+        inbox_prefix=where.inbox_prefix,
         name="farebox client",
     )
     client = Client(log, origin=where.origin)

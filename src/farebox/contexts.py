@@ -33,7 +33,7 @@ class Context(Struct, frozen=True, kw_only=True):
     inbox_prefix: str = ""
 
 
-UNSUPPORTED = ("token", "creds", "nkey", "nsc", "cert")
+UNSUPPORTED = ("token", "nkey", "nsc", "cert")
 """Ways to log in that the bus does not offer yet."""
 
 
@@ -62,7 +62,9 @@ def load(name: str, environment: Mapping[str, str] = os.environ) -> Context:
         raise BadSettings(f"{path}: {error}.") from error
     used = [field for field in UNSUPPORTED if getattr(context, field)]
     if used:
-        raise BadSettings(f'nats context "{name}" logs in by {used[0]}; farebox needs a user and a password.')
+        raise BadSettings(
+            f'nats context "{name}" logs in by {used[0]}; farebox needs a user with a password, or a credentials file.'
+        )
     return msgspec.structs.replace(context, name=name, url=context.url or DEFAULT_URL)
 
 

@@ -18,9 +18,8 @@ from msgspec import Struct
 from farebox import contexts
 from farebox.config import Bus, home
 from farebox.core.errors import BadSettings
-
-CLIENT_FILE = "client.json"
-ENGINE_FILE = "engine.json"
+from farebox.runtime.permissions import inbox_prefix, names
+from farebox.runtime.store import ClientRecord, Store
 
 
 class Where(Struct, frozen=True, kw_only=True):
@@ -29,16 +28,9 @@ class Where(Struct, frozen=True, kw_only=True):
     url: str
     user: str = ""
     password: str = ""
+    credentials: str = ""
     inbox_prefix: str = ""
     origin: str = ""
-
-
-class Running(Struct, frozen=True, kw_only=True):
-    """What engine.json says about the engine of a store; `started_ms` is the time of its start (ms since 1970)."""
-
-    pid: int
-    url: str = ""
-    started_ms: int = 0
 
 
 def find(
@@ -46,12 +38,18 @@ def find(
     context: str | None,
     store: Path,
     *,
+    store_given: bool = False,
     user: str | None = None,
     password: str | None = None,
     bus: Bus | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Where | None:
-    """Return where the bus is, None if no server is named and no engine runs. Raises BadSettings."""
+    """Return where the bus is, None if no server is named and no engine runs. Raises BadSettings, LogUnfit.
+
+    `store_given`: the store was named by the caller, so nothing but its own engine or a named server counts.
+    """
+    if store_given and not server and not context:
+        return of_store(store)
     named = _named(server, context, bus or Bus(), environment)
     if named is not None:
         return _with_login(named, user, password, bus or Bus(), environment)
@@ -63,37 +61,19 @@ def find(
 
 
 def of_store(store: Path) -> Where | None:
-    """Return how a client reaches the running engine of a store, None if none runs."""
-    if engine_of(store) is None:
+    """Return how a client reaches the running engine of a store, None if none runs. Raises LogUnfit."""
+    place = Store(store)
+    engine = place.engine()
+    login = place.read("client.json", ClientRecord) if engine is not None else None
+    if login is None:
         return None
-    try:
-        body = (store / CLIENT_FILE).read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BadSettings(f"{store / CLIENT_FILE}: {error}.", hint="The engine of another user runs here.") from error
-    return msgspec.structs.replace(_decoded(body, Where, store / CLIENT_FILE), origin=f"the engine of {store}")
-
-
-def engine_of(store: Path) -> Running | None:
-    """Return the engine that runs on a store, None if there is none: a file whose process is gone does not count."""
-    path = store / ENGINE_FILE
-    try:
-        running = _decoded(path.read_bytes(), Running, path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BadSettings(f"{path}: {error}.", hint="The engine of another user runs here.") from error
-    import psutil  # noqa: PLC0415 - 15 ms, only where an engine ran
-
-    return running if psutil.pid_exists(running.pid) else None
-
-
-def _decoded[Kind](body: bytes, kind: type[Kind], path: Path) -> Kind:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path}: {error}.", hint="Stop the engine and remove the file.") from error
+    return Where(
+        url=login.url,
+        user=login.user,
+        password=login.password,
+        inbox_prefix=login.inbox_prefix,
+        origin=f"the engine of {store}",
+    )
 
 
 def _named(server: str | None, context: str | None, bus: Bus, environment: Mapping[str, str]) -> Where | None:
@@ -119,6 +99,7 @@ def _of_context(name: str, environment: Mapping[str, str]) -> Where:
         where,
         user=context.user or where.user,
         password=context.password or where.password,
+        credentials=context.creds,
         inbox_prefix=context.inbox_prefix,
     )
 
@@ -138,12 +119,17 @@ def _of_url(url: str, origin: str) -> Where:
 
 
 def _with_login(where: Where, user: str | None, password: str | None, bus: Bus, environment: Mapping[str, str]) -> Where:
-    """Who logs in: the argument, what the address or context says, `[bus]`, then the nats CLI's own variables."""
+    """Who logs in: the argument, what the address or context says, `[bus]`, then the nats CLI's own variables.
+
+    Users that our nats.conf knows hear only their own inbox.
+    """
     set_password = environment.get(bus.password_env, "") if bus.password_env else ""
+    name = user or where.user or bus.user or environment.get("NATS_USER", "")
     return msgspec.structs.replace(
         where,
-        user=user or where.user or bus.user or environment.get("NATS_USER", ""),
+        user=name,
         password=password or where.password or set_password or environment.get("NATS_PASSWORD", ""),
+        inbox_prefix=where.inbox_prefix or (inbox_prefix(name) if name in names(()) else ""),
     )
 
 

@@ -115,10 +115,12 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
 
 
 def full(config: Config | None) -> Config:
-    """Return the settings with all platforms that are installed."""
-    if config is not None and config.settings.platforms:
+    """Return the settings with all platforms that are installed, found the way the given ones were (files and flags)."""
+    if config is None:
+        return load(kinds=platform_kinds())
+    if config.settings.platforms:
         return config
-    return load(kinds=platform_kinds(), file=Path(config.files[0]) if config and len(config.files) == 1 else None)
+    return load(kinds=platform_kinds(), flags=config.flags, file=Path(config.file) if config.file else None)
 
 
 def actors() -> tuple[Actor[Any], ...]:
@@ -213,7 +215,7 @@ async def _with_stand_ins(stack: AsyncExitStack, platforms: Mapping[str, Platfor
 
             stand_in = StandIn()
             await stand_in.start()
-            stack.push_async_callback(stand_in.stop)
+            stack.push_async_callback(stand_in.close)
             local[name] = msgspec.structs.replace(settings, url=stand_in.url)
         elif wire == "stream-json" and not settings.argv:
             local[name] = msgspec.structs.replace(settings, argv=(sys.executable, "-m", "farebox.rehearsal.program"))

@@ -36,6 +36,7 @@ class Chunk(Struct, frozen=True):
     text: str
     attempt: int = 1
     restart: bool = False
+    platform: str = ""
 
 
 class LiveText:
@@ -59,7 +60,7 @@ class LiveText:
             self._early.setdefault(chunk.number, chunk.text)
         text = "".join(self._ready())
         self.text += text
-        return [Chunk(text, self.attempt, restart)] if text or restart else []
+        return [Chunk(text, self.attempt, restart, chunk.platform)] if text or restart else []
 
     def heal(self, whole: str) -> list[Chunk]:
         """Return what is missing of the `whole` answer; if it reads otherwise, all of it, as a new beginning.

@@ -20,8 +20,8 @@ from farebox.log.memory import MemoryLog, MemoryStore
 from farebox.log.port import Entry
 
 PLATFORMS = [
-    {"name": "rehearsal", "kind": "rehearsal", "billing": "rehearsal", "available": True, "models": ["parrot", "owl"]},
-    {"name": "ollama", "kind": "compatible", "billing": "free", "available": False, "models": [], "mend": "ollama serve"},
+    {"platform": "rehearsal", "kind": "rehearsal", "billing": "rehearsal", "available": True, "models": ["parrot", "owl"]},
+    {"platform": "ollama", "kind": "compatible", "billing": "free", "available": False, "models": [], "mend": "ollama serve"},
 ]
 PAID = "0.0125"
 

@@ -61,7 +61,7 @@ def test_a_batch_runs(fb):
 def test_questions_are_answered(fb):
     assert fb.status()["schema"] == "farebox.status/1"
     assert fb.costs(["model"])["by"] == ["model"]
-    assert fb.platforms()["platforms"][0]["name"] == "rehearsal"
+    assert fb.platforms()["platforms"][0]["platform"] == "rehearsal"
     assert fb.replay()["same_as_before"]
     assert fb.info()["version"] == "0.1.0"
 

@@ -1,0 +1,116 @@
+"""How an answer is shown: its text on stdout, who pays before the first text, and its cost at the end, on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+from farebox.cli import cells
+from farebox.cli.options import Common
+from farebox.cli.output import is_terminal, note, one_line, printable
+from farebox.core.results import CostShown, Result
+from farebox.handle import Chunk
+
+SILENCE_S = 5.0
+"""A line is said when nothing came for so long."""
+WHO_PAYS = {
+    "metered": "you pay per token",
+    "plan": "your plan covers it",
+    "free": "nobody pays",
+    "rehearsal": "no model, no money",
+}
+
+
+class AnswerOutput:
+    """Shows one answer. Without `streams` the text comes at the end, whole, so that a pipe never holds half of two answers."""
+
+    def __init__(self, common: Common, task_id: str, *, streams: bool, payers: Mapping[str, str]) -> None:
+        self._common, self._task_id, self._streams, self._payers = common, task_id, streams, payers
+        self._terminal = is_terminal(sys.stdout)
+        self._text = ""
+        self._platform = ""
+        self._heard = False
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Show more text."""
+        self._heard = True
+        if chunk.platform and chunk.platform != self._platform:
+            self._platform = chunk.platform
+            billing = self._payers.get(chunk.platform, "")
+            note(
+                self._common, f"{chunk.platform} · {billing}: {WHO_PAYS.get(billing, 'unknown')}" if billing else chunk.platform
+            )
+        if not self._streams:
+            return
+        if chunk.restart:
+            self._write("\n")
+            note(self._common, f"attempt {chunk.attempt} begins anew; the text above is void")
+            self._text = ""
+        self._write(chunk.text)
+        self._text += chunk.text
+
+    def end(self, result: Result) -> None:
+        """Show what is still missing: all of it without streaming, the final newline with it."""
+        if self._common.json:
+            return
+        whole = result.output if result.ok else result.partial_output
+        if not self._streams:
+            self._write(whole)
+        if whole and not whole.endswith("\n"):
+            self._write("\n")
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncGenerator[None]:
+        """Say that it still waits, every few seconds, until the first text comes."""
+        saying = asyncio.create_task(self._say_waiting())
+        try:
+            yield
+        finally:
+            saying.cancel()
+            await asyncio.gather(saying, return_exceptions=True)
+
+    async def _say_waiting(self) -> None:
+        if self._common.progress == "none":
+            return
+        waited_s = 0.0
+        while True:
+            await asyncio.sleep(SILENCE_S)
+            waited_s += SILENCE_S
+            if not (self._heard and self._streams):
+                note(
+                    self._common,
+                    f"waiting {waited_s:.0f} s · task {self._task_id}" + (" · text comes in" if self._heard else ""),
+                )
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(printable(text) if self._terminal else text)
+        sys.stdout.flush()
+
+
+def footer(result: Result) -> str:
+    """Return the last line: who did it, tokens, time, cost, and why it failed."""
+    place = "/".join(part for part in (result.platform, result.model) if part) or "no platform"
+    parts = [place, f"{cells.tokens(result.usage.input_tokens)}→{cells.tokens(result.usage.output_tokens)} tok"]
+    parts += [cells.seconds(result.duration_s), cost(result.cost, result.billing), f"task {result.task_id}"]
+    if result.ok:
+        return " · ".join(parts)
+    error = f": {result.error.error_class}: {one_line(result.error.message, 1000)}" if result.error else ""
+    return f"{result.status}{error}\n" + " · ".join(parts)
+
+
+def cost(cost: CostShown, billing: str = "") -> str:
+    """Return what a task cost, in words: paid and plan value apart, unknown never as zero."""
+    parts: list[str] = []
+    if cost.paid_usd is not None:
+        parts.append(f"paid {cells.usd(cost.paid_usd)}")
+    if cost.plan_value_usd is not None:
+        parts.append(f"plan value {cells.usd(cost.plan_value_usd)}")
+    if cost.possible_usd is not None:
+        parts.append(f"possibly charged, at most {cells.usd(cost.possible_usd)}")
+    if cost.status in {"unpriced", "pending"}:
+        parts.append({"unpriced": "no price known", "pending": "cost still being booked"}[cost.status])
+    if not parts:
+        parts.append("nothing charged" if cost.status in {"none", "priced"} else f"cost {cost.status}")
+    return ", ".join(parts) + (" (rehearsal dollars)" if billing == "rehearsal" else "")

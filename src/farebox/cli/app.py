@@ -1,0 +1,95 @@
+"""The commands by name, each loaded when it is called, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import msgspec
+from cyclopts import App, CycloptsError
+
+from farebox import __version__
+from farebox.core.errors import FareboxError
+from farebox.nearest import did_you_mean
+
+COMMANDS: dict[str, str] = {
+    "submit": "Send one task, watch the answer, see what it cost.",
+    "batch": "Run many tasks from a file and collect their results.",
+    "status": "Show what runs and what ran, or one task.",
+    "cancel": "Cancel tasks.",
+    "costs": "Show what was spent, and what plans covered.",
+    "platforms": "Show which platforms are there, what they bill, what is missing.",
+    "up": "Start the engine.",
+    "down": "Stop the engine.",
+    "replay": "Forget every view and rebuild all of them from the log.",
+    "schema": "Print the JSON Schema of every fact.",
+    "demo": "See it work: a real server, a real run, a report. No key, no account.",
+}
+WELCOME = """farebox sends AI tasks to the cheapest capacity you already have, and proves what each one cost.
+
+  farebox demo                        see it work, without any key
+  farebox up --detach                 start the engine
+  farebox submit "your prompt"        send a task
+
+All commands: farebox --help
+"""
+EXIT_USAGE = 2
+EXIT_BROKEN_PIPE = 141
+
+
+def build() -> App:
+    """Return the application."""
+    app = App(name="farebox", version=__version__, help="AI tasks on the cheapest capacity you already have.")
+    for name, about in COMMANDS.items():
+        app.command(f"farebox.cli.{name}:command", name=name, help=about)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        return _dispatched(arguments)
+    except FareboxError as error:
+        return _failed(arguments, error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _dispatched(arguments: Sequence[str]) -> int:
+    if not arguments:
+        sys.stdout.write(WELCOME)
+        return 0
+    first = arguments[0]
+    if not first.startswith("-") and first not in COMMANDS:
+        return _usage(arguments, f'There is no command "{first[:60]}".', did_you_mean(first, COMMANDS) or "See: farebox --help")
+    try:
+        code = build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        words = " ".join(str(error).split())
+        return _usage(arguments, words, f"See: farebox {first} --help")
+    return code if isinstance(code, int) else 0
+
+
+def _usage(arguments: Sequence[str], message: str, hint: str) -> int:
+    say_error(arguments, "FB400", message, hint)
+    return EXIT_USAGE
+
+
+def _failed(arguments: Sequence[str], error: FareboxError) -> int:
+    if {"-v", "--verbose"} & set(arguments):
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    say_error(arguments, error.code, error.message, error.hint)
+    return error.exit_code
+
+
+def say_error(arguments: Sequence[str], code: str, message: str, hint: str) -> None:
+    """Say one line on stderr: what happened and what to type; for programs a document on stdout as well."""
+    if "--json" in arguments:
+        document = {"schema": "farebox.error/1", "error": {"code": code, "message": message, "hint": hint}}
+        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    sys.stderr.write(" ".join(f"{code} {message} {hint}".split()) + "\n")

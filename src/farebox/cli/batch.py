@@ -1,0 +1,207 @@
+"""farebox batch: many tasks from a file, their results in the order of the input, the sums at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Self, TextIO
+
+import msgspec
+from cyclopts import Parameter
+
+from farebox.aggregate import Aggregate
+from farebox.batch import Batch
+from farebox.cli import session
+from farebox.cli.options import DEFAULT, Common
+from farebox.cli.output import document, line, note
+from farebox.cli.progress import progress
+from farebox.cli.summary import lines_of, plain
+from farebox.client import Client
+from farebox.core.errors import BadInput
+from farebox.core.results import Result
+from farebox.inputs import Lines, batch_file, read_batch
+
+CANCEL_WAIT_S = 15.0
+EXIT_SOME_FAILED = 6
+
+
+def command(
+    file: str | None = None,
+    *,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    parallel: Annotated[int, Parameter(name=("--parallel", "-c"))] = 10,
+    fail_fast: Annotated[bool, Parameter(negative=())] = False,
+    resume: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = DEFAULT,
+) -> int:
+    """Run many tasks from a file and collect their results.
+
+    Example: farebox batch prompts.jsonl -o results.jsonl --parallel 10
+
+    Parameters
+    ----------
+    file
+        JSON Lines or one JSON array of objects with `prompt` and any field of `submit`; `-` reads stdin.
+    output
+        Where results go, one JSON object a line, in the order of the input (default: stdout).
+    parallel
+        How many tasks are under way at once.
+    fail_fast
+        Cancel the rest when one task fails.
+    resume
+        Go on with an interrupted batch; it runs nothing twice. The file may be left out.
+    dry_run
+        Check the whole file, say every bad line, send nothing.
+    """
+    if dry_run:
+        return _checked(common, file)
+    if file is None and resume is None:
+        raise BadInput("A batch needs a file.", hint="farebox batch prompts.jsonl — or go on: farebox batch --resume BATCH")
+    if output is not None and file is not None and _same(output, file):
+        raise BadInput(f"{output} is the input; results would destroy it.", hint="Give another file with -o.")
+    lines = batch_file(file) if file is not None else None
+    with _Results(output) as results:
+        return session.run(lambda: _run(common, lines, results, parallel, fail_fast, resume))
+
+
+class _Results:
+    """Writes results in the order of the input as soon as the next one is there.
+
+    A file that cannot be written is said before anything is sent; an older one is kept until the first result comes.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+        self._next = 1
+        self._begun = False
+        self.kept: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        if self.path is not None:
+            try:
+                self._file = self.path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise BadInput(f"{self.path}: cannot be written: {error.strerror}.", code="FB406") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, batch: Batch, common: Common) -> None:
+        """Write what can be written now."""
+        while (result := batch.results.get(self._next)) is not None:
+            self._put(result, common)
+            self._next += 1
+
+    def rest(self, batch: Batch, common: Common) -> None:
+        """Write what an interrupted batch has behind a gap, too."""
+        for number in sorted(batch.results):
+            if number >= self._next:
+                self._put(batch.results[number], common)
+
+    def _put(self, result: Result, common: Common) -> None:
+        content = {"schema": "farebox.result/1", **msgspec.to_builtins(result)}
+        if self._file is not None:
+            if not self._begun:
+                self._file.truncate(0)
+                self._begun = True
+            self._file.write(msgspec.json.encode(content).decode() + "\n")
+            self._file.flush()
+        elif common.json:
+            self.kept.append(content)
+        else:
+            document(content)
+
+
+def _checked(common: Common, file: str | None) -> int:
+    if file is None:
+        raise BadInput("--dry-run checks a file.", hint="farebox batch prompts.jsonl --dry-run")
+    lines = read_batch(file)
+    if common.json:
+        bad = [msgspec.to_builtins(one) for one in lines.bad]
+        document({"schema": "farebox.checked/1", "file": lines.name, "tasks": len(lines.tasks), "bad": bad})
+    for one in () if common.json else lines.bad:
+        line(f"{lines.name} line {one.line}: {one.message} {one.hint}".rstrip())
+    note(common, f"{lines.name}: {len(lines.tasks)} good, {len(lines.bad)} bad. Nothing was sent.")
+    return 2 if lines.bad or not lines.tasks else 0
+
+
+def _same(output: Path, file: str) -> bool:
+    return output.exists() and Path(file).exists() and output.samefile(file)
+
+
+async def _run(
+    common: Common, lines: Lines | None, results: _Results, parallel: int, fail_fast: bool, resume: str | None
+) -> int:
+    async with session.opened(common, "engine") as client:
+        if lines is not None:
+            await _check_names(client, lines)
+        batch = client.batch(
+            lines.tasks if lines else None,
+            parallel=parallel,
+            fail_fast=fail_fast,
+            resume=resume,
+            source=lines.name if lines else "",
+        )
+        async with batch:
+            note(common, f"batch {batch.id} · {batch.total} tasks · {parallel} at once")
+            interrupted = await _followed(common, batch, results)
+    return _ended(common, batch, results, interrupted)
+
+
+async def _check_names(client: Client, lines: Lines) -> None:
+    """Say an unknown platform or model with its line, before anything is sent."""
+    seen: set[tuple[str, str]] = set()
+    for number, spec in zip(lines.numbers, lines.tasks, strict=True):
+        if (spec.platform, spec.model) in seen:
+            continue
+        seen.add((spec.platform, spec.model))
+        try:
+            await client.check(spec)
+        except BadInput as error:
+            raise BadInput(
+                f"{lines.name} line {number}: {error.message}", hint=f"{error.hint} Nothing was sent.", code=error.code
+            ) from error
+
+
+async def _followed(common: Common, batch: Batch, results: _Results) -> bool:
+    """Run the batch to its end; return True if it was interrupted and cancelled."""
+    running = asyncio.ensure_future(_drained(common, batch, results))
+    try:
+        async with progress(common, batch):
+            await asyncio.shield(running)
+    except asyncio.CancelledError:
+        note(common, f"\nCancelling {batch.running} running tasks (Ctrl-C again: leave at once)")
+        await batch.cancel("Ctrl-C")
+        await asyncio.wait({running}, timeout=CANCEL_WAIT_S)
+        return True
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    return False
+
+
+async def _drained(common: Common, batch: Batch, results: _Results) -> None:
+    async for _ in batch:
+        results.write(batch, common)
+
+
+def _ended(common: Common, batch: Batch, results: _Results, interrupted: bool) -> int:
+    results.rest(batch, common)
+    total = batch.aggregate()
+    if common.json:
+        kept = {"results": results.kept} if results.path is None else {"output": str(results.path)}
+        document({"schema": "farebox.batch/1", "interrupted": interrupted, **plain(total), **kept})
+    for text in lines_of(total):
+        note(common, text)
+    if interrupted:
+        note(common, f"Go on with: farebox batch --resume {batch.id}")
+        return 130
+    return _exit_code(total)
+
+
+def _exit_code(total: Aggregate) -> int:
+    return 0 if total.completed == total.count else EXIT_SOME_FAILED

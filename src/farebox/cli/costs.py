@@ -1,0 +1,109 @@
+"""farebox costs: what was paid and what plans covered, two columns that are never added; rehearsals apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farebox.cli import cells, session
+from farebox.cli.options import DEFAULT, Common
+from farebox.cli.output import document, line, width
+from farebox.cli.summary import REHEARSED
+from farebox.cli.table import Column, render
+from farebox.core.errors import BadInput
+from farebox.nearest import did_you_mean
+
+GROUPS = ("platform", "model", "chain", "task", "day")
+Row = Mapping[str, Any]
+
+
+def command(*, by: str = "platform", since: str | None = None, until: str | None = None, common: Common = DEFAULT) -> int:
+    """Show what was spent, and what plans covered.
+
+    Parameters
+    ----------
+    by
+        platform, model, chain, task or day.
+    since
+        From when: 7d, 12h, or a date like 2026-11-01.
+    until
+        Until when, written the same way.
+    """
+    if by not in GROUPS:
+        hint = f"{did_you_mean(by, GROUPS)} Choose one of: {', '.join(GROUPS)}.".strip()
+        raise BadInput(f'Costs cannot be grouped by "{by[:40]}".', hint=hint)
+    return session.run(lambda: _asked(common, by, since, until))
+
+
+async def _asked(common: Common, by: str, since: str | None, until: str | None) -> int:
+    async with session.opened(common, "answers") as client:
+        found = await client.costs([by], since=since, until=until)
+    if common.json:
+        document(found)
+    else:
+        for text in report(found, by, width()):
+            line(text)
+    return 0
+
+
+def report(found: Mapping[str, Any], by: str, columns_max: int) -> list[str]:
+    """Return the table for people: real spending with its total, then rehearsals, then what is not known."""
+    rows: Sequence[Row] = found["rows"]
+    real = [row for row in rows if row.get("billing") != "rehearsal"]
+    played = [row for row in rows if row.get("billing") == "rehearsal"]
+    if not rows:
+        return ["Nothing was spent yet."]
+    lines: list[str] = []
+    if real:
+        total: Row = found.get("total") or {}
+        lines += _table(by, [*real, {**total, by: "total", "billing": ""}], columns_max)
+        lines += _remarks(total)
+    if played:
+        lines += [*([""] if lines else []), *_table(by, played, columns_max), REHEARSED]
+    return lines
+
+
+def _table(by: str, rows: Sequence[Row], columns_max: int) -> list[str]:
+    columns = (
+        Column(by, flexible=True),
+        Column("billing", drop=4),
+        Column("tasks", right=True),
+        Column("ok %", right=True, drop=3),
+        Column("tokens in/out", right=True, drop=5),
+        Column("paid", right=True),
+        Column("plan value", right=True, drop=8),
+        Column("p50", right=True, drop=7),
+        Column("p95", right=True, drop=6),
+    )
+    shown = [_cells(by, row) for row in rows]
+    kept = [at for at in range(len(columns)) if at in {0, 2, 5, 6} or any(row[at] not in {cells.UNKNOWN, ""} for row in shown)]
+    return render([columns[at] for at in kept], [[row[at] for at in kept] for row in shown], columns_max)
+
+
+def _cells(by: str, row: Row) -> list[str]:
+    tasks, completed = row.get("tasks"), row.get("completed")
+    rate = completed / tasks if tasks and completed is not None else None
+    return [
+        cells.text(row.get(by, row.get("key"))),
+        str(row.get("billing") or ""),
+        cells.count(tasks),
+        cells.percent(rate),
+        f"{cells.tokens(row.get('input_tokens'))} / {cells.tokens(row.get('output_tokens'))}",
+        cells.usd(row.get("paid_usd")) + ("*" if row.get("unpriced") else ""),
+        cells.usd(row.get("plan_value_usd")),
+        _millis(row.get("p50_ms")),
+        _millis(row.get("p95_ms")),
+    ]
+
+
+def _millis(duration_ms: float | None) -> str:
+    return cells.UNKNOWN if duration_ms is None else cells.seconds(duration_ms / 1000)
+
+
+def _remarks(total: Row) -> list[str]:
+    remarks: list[str] = []
+    if total.get("unpriced"):
+        remarks.append(f"* without {total['unpriced']} attempts that have no price")
+    if total.get("possible_usd") is not None:
+        remarks.append(f"+ at most {cells.usd(total['possible_usd'])} possibly charged")
+    return remarks

@@ -1,0 +1,149 @@
+"""farebox status: what runs and what ran, or the card of one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from farebox.cli import cells, session
+from farebox.cli.options import DEFAULT, Common
+from farebox.cli.output import document, line, one_line, printable, width
+from farebox.cli.table import Column, render
+from farebox.core.errors import BadInput
+from farebox.nearest import did_you_mean
+
+STATES = ("pending", "running", "completed", "failed", "cancelled")
+COLUMNS = (
+    Column("task", flexible=True),
+    Column("status"),
+    Column("platform", drop=2, flexible=True),
+    Column("model", drop=5, flexible=True),
+    Column("type", drop=7),
+    Column("time", right=True, drop=4),
+    Column("paid", right=True, drop=1),
+    Column("plan value", right=True, drop=6),
+    Column("batch", drop=8, flexible=True),
+    Column("error", drop=3, flexible=True),
+)
+LIMIT = 20
+
+
+def command(
+    task: str | None = None,
+    *,
+    state: str | None = None,
+    limit: Annotated[int, Parameter(name=("--limit", "-n"))] = LIMIT,
+    output: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = DEFAULT,
+) -> int:
+    """Show what runs and what ran, newest first, or one task.
+
+    Parameters
+    ----------
+    task
+        The id of a task: shows its card.
+    state
+        Only tasks that are pending, running, completed, failed or cancelled.
+    limit
+        How many tasks.
+    output
+        With a task: its whole answer, too.
+    """
+    if state is not None and state not in STATES:
+        near = did_you_mean(state, STATES)
+        raise BadInput(f'There is no state "{state[:40]}".', hint=f"{near} Choose one of: {', '.join(STATES)}.".strip())
+    return session.run(lambda: _asked(common, task, state, limit, output))
+
+
+async def _asked(common: Common, task: str | None, state: str | None, limit: int, output: bool) -> int:
+    async with session.opened(common, "answers") as client:
+        if task is None:
+            found = await client.status(state=state, limit=limit)
+        else:
+            handle = await client.find(task)
+            found = await client.status(task)
+            found["output"] = (await client.result_whole(handle)).output if output else found.get("output", "")
+    if common.json:
+        document(found)
+    else:
+        for text in card(found, output=output) if task is not None else overview(found):
+            line(text)
+    return 0
+
+
+def overview(found: Mapping[str, Any]) -> list[str]:
+    """Return the engine's line and the table of tasks."""
+    rows = [_row(task) for task in found["tasks"]]
+    table = render(COLUMNS, rows, width()) if rows else ['No task yet. Send one: farebox submit "your prompt"']
+    return [*engine(found.get("engine") or {}), *table]
+
+
+def engine(about: Mapping[str, Any]) -> list[str]:
+    """Return who answers, from where."""
+    names = {"bus": "bus", "store": "store", "credentials": "credentials"}
+    parts = [f"{shown} {about[name]}" for name, shown in names.items() if about.get(name)]
+    return (
+        [f"engine {about.get('version', '')} · pid {about.get('pid', cells.UNKNOWN)} · " + " · ".join(parts)] if about else []
+    )
+
+
+def card(found: Mapping[str, Any], *, output: bool = False) -> list[str]:
+    """Return one task, a line for each thing known."""
+    lines = [f"task {found['task_id']} · {found['status']}"]
+    for name, value in found.items():
+        if name in {"schema", "task_id", "status", "output", "partial_output"} or value in (None, "", [], {}):
+            continue
+        lines += _shown(name, value)
+    text = str(found.get("output") or found.get("partial_output") or "")
+    if text:
+        lines += ["", *(printable(text).splitlines() if output else [one_line(text, max(20, width() - 1))])]
+    return lines
+
+
+def _shown(name: str, value: Any) -> list[str]:
+    label = _label(name)
+    if isinstance(value, dict):
+        parts = _parts(value)  # pyright: ignore[reportUnknownArgumentType]
+        return [f"  {label}: {parts}"] if parts else []
+    if isinstance(value, list):
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return [f"  {label}:", *(f"    - {_item(one)}" for one in items)]
+    return [f"  {label}: {_value(name, value)}"]
+
+
+def _item(value: Any) -> str:
+    return _parts(value) if isinstance(value, dict) else one_line(str(value))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _parts(known: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_label(key)} {_value(key, one)}" for key, one in known.items() if one not in (None, "", [], {}))
+
+
+def _label(name: str) -> str:
+    return name.removesuffix("_usd").replace("_", " ")
+
+
+def _value(name: str, value: Any) -> str:
+    if name.endswith("_usd"):
+        return cells.usd(value)
+    return one_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _row(task: Mapping[str, Any]) -> list[str]:
+    cost: Mapping[str, Any] = task.get("cost") or task
+    error: Any = task.get("error") or ""
+    unpriced = "*" if cost.get("status") == "unpriced" else ""
+    return [
+        str(task["task_id"]),
+        str(task["status"]),
+        cells.text(task.get("platform")),
+        cells.text(task.get("model")),
+        cells.text(task.get("type")),
+        cells.seconds(task.get("duration_s")),
+        cells.usd(cost.get("paid_usd")) + unpriced,
+        cells.usd(cost.get("plan_value_usd")),
+        cells.text(task.get("batch_id")),
+        _parts(error) if isinstance(error, dict) else str(error),  # pyright: ignore[reportUnknownArgumentType]
+    ]

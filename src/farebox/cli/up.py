@@ -1,0 +1,139 @@
+"""farebox up: the engine, here until a signal comes, or detached."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from farebox import discovery, engines
+from farebox.api import raised
+from farebox.cli import session
+from farebox.cli.options import DEFAULT, Common
+from farebox.cli.output import document, note
+from farebox.client import joined
+from farebox.config import Config
+from farebox.core.errors import FareboxError, LogUnfit
+
+LOG_FILE = "engine.log"
+TAIL_CHARS = 2000
+
+
+def command(
+    *,
+    detach: Annotated[bool, Parameter(negative=())] = False,
+    durability: Literal["always", "100ms"] | None = None,
+    ready_fd: Annotated[int | None, Parameter(show=False)] = None,
+    common: Common = DEFAULT,
+) -> int:
+    """Start the engine: with its own server, or with --server on one that is already there (2.15 or later, JetStream).
+
+    Parameters
+    ----------
+    detach
+        Start it in the background and come back when it is ready.
+    durability
+        always: every fact is on disk before it counts. 100ms: faster, a power cut may take the last tenth of a second.
+    ready_fd
+        Where to say that it is ready.
+    """
+    config = common.settings(engine__durability=durability)
+    place = common.place(config)
+    if detach:
+        return _detached(common, place, durability)
+    try:
+        return session.run(lambda: _served(common, config, place, ready_fd), serves=True)
+    except FareboxError as error:
+        _tell(ready_fd, {"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        raise
+
+
+async def _served(common: Common, config: Config, place: Path, ready_fd: int | None) -> int:
+    async with _engine(common, config, place) as engine:
+        ready = await _about(place)
+        _tell(ready_fd, ready)
+        _say_ready(common, ready)
+        with suppress(asyncio.CancelledError):
+            await engine.wait()
+        note(common, "stopping")
+    note(common, "stopped")
+    return 0
+
+
+def _engine(common: Common, config: Config, place: Path) -> AbstractAsyncContextManager[engines.Hosted]:
+    where = None
+    if common.server or common.nats_context or config.bus.server or config.bus.context:
+        where = discovery.find(common.server, common.nats_context, place, bus=config.bus)
+    return engines.embedded(place, config) if where is None else engines.joined(where, place, config)
+
+
+async def _about(place: Path) -> dict[str, Any]:
+    """Ask the new engine, as any client would: who can do that, can work."""
+    where = discovery.of_store(place)
+    assert where is not None, "an engine that runs has said where"
+    async with joined(where) as client:
+        return {**await client.info(), "schema": "farebox.up/1"}
+
+
+def _say_ready(common: Common, ready: dict[str, Any]) -> None:
+    if common.json:
+        document(ready)
+        return
+    note(common, f"engine ready · bus {ready['bus']} · store {ready['store']} · credentials {ready['credentials']}")
+
+
+def _tell(ready_fd: int | None, content: dict[str, Any]) -> None:
+    if ready_fd is not None:
+        with suppress(OSError), os.fdopen(ready_fd, "wb") as pipe:
+            pipe.write(msgspec.json.encode(content))
+
+
+def _detached(common: Common, place: Path, durability: str | None) -> int:
+    """Start the engine as a process of its own, and wait for its word (or its end) on a pipe."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    reading, writing = os.pipe()
+    with (place / LOG_FILE).open("ab") as log:
+        began = log.tell()
+        child = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "farebox", "up", *_same_options(common, durability), "--ready-fd", str(writing)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[writing],
+        )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    if not said:
+        raise LogUnfit(f"The engine ended with code {child.wait()}: {_tail(place / LOG_FILE, began)}")
+    ready: dict[str, Any] = msgspec.json.decode(said)
+    if "error" in ready:
+        child.wait()
+        raise raised(ready["error"])
+    _say_ready(common, ready)
+    return 0
+
+
+def _same_options(common: Common, durability: str | None) -> list[str]:
+    named = {
+        "--server": common.server,
+        "--context": common.nats_context,
+        "--store": common.store,
+        "--config": common.config,
+        "--durability": durability,
+    }
+    return [part for option, value in named.items() if value for part in (option, str(value))]
+
+
+def _tail(path: Path, began: int) -> str:
+    with path.open("rb") as log:
+        log.seek(began)
+        return " ".join(log.read().decode(errors="replace")[-TAIL_CHARS:].split())
