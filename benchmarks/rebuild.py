@@ -11,10 +11,11 @@ import resource
 import time
 from collections.abc import Iterator
 
+import msgspec
 from harness import engine, ran_on, run
 
-from farebox.core import ids, subjects, wire
 from farebox.core import events as e
+from farebox.core import ids, subjects, wire
 from farebox.core.terms import Candidate, Usage
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.port import Entry, Stored
@@ -115,8 +116,6 @@ async def main() -> None:
 
 async def read_all(hosted: object) -> tuple[list[Stored], float]:
     """Read the whole log over a connection of its own and return it with the rate."""
-    import msgspec
-
     store = hosted.store  # pyright: ignore[reportAttributeAccessIssue]
     passwords = msgspec.json.decode((store / "users.json").read_bytes(), type=dict[str, str])
     url = hosted.url  # pyright: ignore[reportAttributeAccessIssue]

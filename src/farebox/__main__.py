@@ -1,9 +1,6 @@
-"""`python -m farebox`."""
-
-from __future__ import annotations
-
-import sys
+"""`python -m farebox` is the command `farebox`."""
 
 from farebox.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    main()
