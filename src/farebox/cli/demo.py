@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from farebox.cli import session
 from farebox.cli.options import DEFAULT, Common
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What the demo is asked for. `output` is the report's file, `tasks` None for the usual number."""
-
-    path: Path | None
-    tasks: int | None
-    seed: int
-    keep: bool
-    output: Path | None
-    common: Common
+from farebox.cli.output import document
 
 
 def command(
     path: Path | None = None,
     *,
-    tasks: int | None = None,
+    tasks: int = 24,
     seed: int = 7,
     keep: Annotated[bool, Parameter(negative=())] = False,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    kill: bool = True,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("farebox-demo.md"),
     common: Common = DEFAULT,
 ) -> int:
     """See it work: a real server inside, a real run on rehearsal platforms, a report. No key, no account.
@@ -38,17 +29,30 @@ def command(
     Parameters
     ----------
     path
-        Files to work on (default: modules of the standard library).
+        A folder of files to work on (default: modules of the standard library).
     tasks
-        How many tasks.
+        How many files.
     seed
         Decides delays and faults.
     keep
         Keep the temporary store.
+    kill
+        Kill the engine with SIGKILL in the middle, and see it go on.
     output
-        Where the report goes.
+        Where the digests go.
     """
-    from farebox.demo import run  # noqa: PLC0415 - the whole engine
+    from farebox.demo import Options, run  # noqa: PLC0415 - the whole engine
 
-    options = DemoOptions(path=path, tasks=tasks, seed=seed, keep=keep, output=output, common=common)
-    return session.run(lambda: run(options))
+    options = Options(path=str(path or ""), tasks=tasks, seed=seed, keep=keep, kill=kill, out=str(output))
+
+    def say(line: str) -> None:
+        (sys.stderr if common.json else sys.stdout).write(line + "\n")
+        (sys.stderr if common.json else sys.stdout).flush()
+
+    async def told() -> int:
+        report = await run(options, say)
+        if common.json:
+            document(msgspec.to_builtins(report))
+        return 0 if report.good else 1
+
+    return session.run(told)
