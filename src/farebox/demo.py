@@ -292,7 +292,7 @@ def _conclude(report: Report, say: Say) -> None:
     sign = {True: "✓", False: "✗"}
     say(f"\n {sign[report.completed == report.tasks]} {report.completed} of {report.tasks} tasks, {report.seconds} s")
     alike = "the same" if report.replay_same else "ANOTHER"
-    say(f" {sign[report.replay_same]} {report.facts} facts; all views forgotten and rebuilt: digest {report.digest[:8]}, {alike}")
+    say(f" {sign[report.replay_same]} {report.facts} facts; views rebuilt from nothing: digest {report.digest[:8]}, {alike}")
     say(f" {sign[report.reconciled]} the two providers' own books say ${report.billed_usd}; farebox says {band}")
     say(f" Digests: {report.out}")
     say(" Real here: NATS, routing, slots, retries, the kill, recovery, log, costs.   Not real: the models.")
