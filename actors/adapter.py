@@ -27,6 +27,7 @@ from farebox.core.events import (
 from farebox.core.platform import Ask, CallEnded
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import Fault
+from farebox.core.tokens import estimate
 from farebox.core.wire import submission_sha256
 
 
@@ -75,6 +76,7 @@ def _begin(state: Attempt, reserved: QuotaReserved) -> Said | None:
         **_envelope(reserved),
         timeout_s=reserved.timeout_s,
         on_interrupt=reserved.on_interrupt,
+        input_tokens_estimate=_input_tokens(state.submitted),
     )
 
 
@@ -224,6 +226,13 @@ def framed(task: TaskSubmitted) -> str:
         parts.append(f'<context format="json">\n{context}\n</context>')
     parts += [f'<file name="{_quoted(file.name)}">\n{file.content}\n</file>' for file in task.files if file.content is not None]
     return "\n\n".join(parts)
+
+
+def _input_tokens(task: TaskSubmitted) -> int:
+    """Return about how many tokens will be read; contents in the object store count by their bytes."""
+    refs = [task.prompt_ref, task.context_ref, *(file.ref for file in task.files)]
+    stored = sum(ref.bytes for ref in refs if ref is not None)
+    return estimate(task.system + framed(task)) + stored * 2 // 7
 
 
 def _quoted(name: str) -> str:

@@ -212,7 +212,7 @@ async def _work(folder: Path, prompts: Mapping[str, str], engine: _Child, option
     where = discovery.of_store(folder)
     assert where is not None, "an engine that is ready has said where"
     async with client.joined(where) as bus:
-        tasks = [{"prompt": prompt, "label": name} for name, prompt in prompts.items()]
+        tasks = [{"prompt": prompt, "label": name, "max_tokens": 600} for name, prompt in prompts.items()]
         kill_at = len(tasks) // 2 if options.kill else -1
         batch = bus.batch(tasks, parallel=6)
         async for result in batch:

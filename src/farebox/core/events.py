@@ -222,6 +222,11 @@ class TaskCompleted(Ending, frozen=True, kw_only=True, tag="TaskCompleted"):
     fault: Fault | None = None
     tried: tuple[Rejected, ...] = ()
 
+    @property
+    def chargeable(self) -> bool:
+        """Every end that an adapter said gets its CostRecorded, be it over nothing."""
+        return self.attempt > 0 and self.platform != NONE
+
 
 class AttemptFailed(Ending, frozen=True, kw_only=True, tag="AttemptFailed"):
     """The provider said no, or the call never happened. The baton goes back to the router. Said by the adapter."""
