@@ -234,13 +234,15 @@ def _swallows(node: ast.AST) -> bool:
         case ast.ExceptHandler(type=None):
             return True
         case ast.ExceptHandler(type=ast.Name(id="Exception" | "BaseException"), body=[only]):
-            return (
-                isinstance(only, ast.Pass | ast.Continue) or isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant)
-            )
+            return isinstance(only, ast.Pass | ast.Continue) or _is_dots(only)
         case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=args):
             return any(isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"} for kind in args)
         case _:
             return False
+
+
+def _is_dots(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def test_the_ways_to_swallow_an_error_are_understood():
