@@ -25,6 +25,8 @@ from farebox.core.tokens import estimate
 ERROR_BYTES_MAX = 64 * 1024
 """So much of an error answer is read."""
 BODY_BYTES_MAX = 64 * 1024 * 1024
+SHOWN_BYTES = 200
+"""So much of an answer that is none is shown."""
 _UNBILLED: frozenset[ErrorClass] = frozenset(
     {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "invalid", "unavailable", "unsupported"}
 )
@@ -74,6 +76,8 @@ class ChatReader:
     def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
         """Read more bytes: an event stream, or one JSON document that is read at the end."""
         if self._events is not None:
+            if len(self._raw) < SHOWN_BYTES:
+                self._raw += data[:SHOWN_BYTES]
             return self._take(self._events.feed(data))
         self._overflow = self._overflow or len(self._raw) + len(data) > BODY_BYTES_MAX
         if not self._overflow:
@@ -87,7 +91,7 @@ class ChatReader:
     def end(self, end: End) -> Verdict:
         """Say what it came to."""
         if self._events is not None:
-            self._take([event for event in self._events.end() if not end.cut or parse(event.data) is not None])
+            self._take([event for event in self._events.end() if _is_whole(event.data)])
             self._overflow = self._overflow or self._events.overflow
         elif self._head.status >= 300:
             return self._rejected()
@@ -144,7 +148,7 @@ class ChatReader:
             self._model = text_at(body, "model")
             self._choice(at(body, "choices", 0), "message")
         elif not end.cut and not self._overflow:
-            broken_off = bytes(self._raw).lstrip()[:1] in {b"{", b"["}
+            broken_off = body is None and bytes(self._raw).lstrip()[:1] in {b"{", b"["}
             self._fault = fault(
                 "network" if broken_off else "invalid", f"The answer is no whole JSON document: {_shown(self._raw)}"
             )
@@ -214,8 +218,13 @@ class ChatReader:
         )
 
 
+def _is_whole(data: str) -> bool:
+    """Whether the last event, left open by the end of the stream, is there to its last character."""
+    return data.strip() == "[DONE]" or parse(data) is not None
+
+
 def _shown(raw: bytearray) -> str:
-    return repr(bytes(raw[:200]).decode("utf-8", "replace"))
+    return repr(bytes(raw[:SHOWN_BYTES]).decode("utf-8", "replace"))
 
 
 def _content(content: Any) -> str:

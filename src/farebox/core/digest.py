@@ -10,10 +10,11 @@ import re
 from collections import Counter
 
 SENTENCES_MAX = 3
+SENTENCE_CHARS_MIN = 12
 SENTENCE_CHARS_MAX = 240
 WORDS_MAX = 5
 CHUNK_CHARS = 24
-_SENTENCE = re.compile(r"[^.!?\n]{12,400}(?:[.!?]|\n|\Z)")
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")  # linear on any input
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _FILE = re.compile(r'^<file name="([^"\n]{1,200})">$', re.MULTILINE)
 READ_CHARS_MAX = 200_000
@@ -23,11 +24,13 @@ READ_CHARS_MAX = 200_000
 def digest(text: str, system: str = "") -> str:
     """Return the digest of one task's text: the same text gives the same digest."""
     seen = text[:READ_CHARS_MAX]
-    lines = [f"About: {_opening(seen)}", f"Size: {_sizes(text)}."]
+    sentences = _sentences(seen)
+    opening = sentences[0] if sentences else " ".join(seen.split())[:SENTENCE_CHARS_MAX] or "nothing"
+    lines = [f"About: {opening}", f"Size: {_sizes(text)}."]
     files = _FILE.findall(seen)
     if files:
         lines.append(f"Files: {', '.join(files[:8])}{' …' if len(files) > 8 else ''}.")
-    lines += [f"- {sentence}" for sentence in _sentences(seen)[1:]]
+    lines += [f"- {sentence}" for sentence in sentences[1:]]
     common = Counter(word.lower() for word in _WORD.findall(seen)).most_common(WORDS_MAX)
     if common:
         lines.append("Most used: " + ", ".join(f"{word} ({count})" for word, count in common) + ".")
@@ -45,17 +48,12 @@ def chunks(text: str, chars: int = CHUNK_CHARS) -> list[str]:
     return [text[start : start + chars] for start in range(0, len(text), chars)]
 
 
-def _opening(text: str) -> str:
-    found = _sentences(text)
-    return found[0] if found else (" ".join(text.split())[:SENTENCE_CHARS_MAX] or "nothing")
-
-
 def _sentences(text: str) -> list[str]:
     """Return the first real sentences, markup left out, each on one line."""
     found: list[str] = []
     for match in _SENTENCE.finditer(text):
         sentence = " ".join(match[0].split()).lstrip("#*>-\"'` ")
-        if len(_WORD.findall(sentence)) >= 3 and not sentence.startswith("<"):
+        if len(sentence) >= SENTENCE_CHARS_MIN and len(_WORD.findall(sentence)) >= 3 and not sentence.startswith("<"):
             found.append(sentence[:SENTENCE_CHARS_MAX])
         if len(found) == SENTENCES_MAX:
             break
