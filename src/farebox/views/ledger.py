@@ -1,0 +1,305 @@
+"""The ledger: what the log says about tasks, attempts and money, as tables in one DuckDB file that can be thrown away.
+
+Facts go in as they stand in the log, many in one transaction together with the sequence they reach, without a Python object
+for each: DuckDB reads the bodies itself. What its reading cannot vouch for is read again by core/wire.py, fact by fact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from farebox.core import subjects, wire
+from farebox.core.errors import BadFact, BusError, StoreInUse
+from farebox.log.port import Stored
+
+if TYPE_CHECKING:
+    import duckdb
+
+MEMORY = ":memory:"
+CHUNK_BYTES_MAX = 16 * 1024 * 1024
+CHUNK_FACTS_MAX = 20_000
+"""What goes into one transaction: more is no faster and takes more memory."""
+TABLES: dict[str, tuple[str, ...]] = {
+    "submissions": ("TaskSubmitted",),
+    "routes": ("TaskRouted",),
+    "quota_words": ("QuotaReserved", "QuotaDeferred", "QuotaRefused"),
+    "starts": ("TaskStarted",),
+    "endings": ("TaskCompleted", "AttemptFailed", "AttemptInterrupted", "LateResult"),
+    "charges": ("CostRecorded",),
+    "batch_submissions": ("BatchSubmitted",),
+    "batch_ends": ("BatchCompleted",),
+    "cancels": ("TaskCancelRequested",),
+}
+"""Tables and the facts they hold; all other facts are only counted, in `other_facts`."""
+TAILS = {subjects.Place.TASK: "task", subjects.Place.LANE_TASK: "task", subjects.Place.BATCH: "batch"}
+LANED = {subjects.Place.LANE, subjects.Place.LANE_TASK}
+REASON_CHARS_MAX = 500
+
+
+class Checkpoint(Struct, frozen=True):
+    """Which log (`created`, as its position says) the tables hold, whole up to `seq`; empty and 0 for none yet."""
+
+    created: str
+    seq: int
+
+
+class Ledger:
+    """One DuckDB file. One thread writes; questions may be asked from any other at the same time."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, notices: tuple[str, ...]) -> None:
+        self.notices = notices
+        self._connection = connection
+        self._writing = threading.Lock()
+        _prepare(connection)
+        self._checkpoint = Checkpoint("", 0)
+        if self._shape() != shape():
+            self.forget()
+        created, seq = self._one("SELECT created, seq FROM ledger")
+        self._checkpoint = Checkpoint(created, seq)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Ledger:
+        """Open or make the file at `path` (or ":memory:"). A damaged one is moved aside, and `notices` says so.
+
+        Tables of another version of farebox are emptied. Raises StoreInUse when another process has the file open.
+        """
+        where = str(path)
+        if where == MEMORY:
+            return cls(_connect(where), ())
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return cls(_connect(where), ())
+        except _duckdb().Error as error:
+            if "lock" in str(error):
+                raise StoreInUse(
+                    f"The ledger {where} is in use by another process.", hint="Stop it with: farebox down"
+                ) from error
+            return cls(_connect(where), (_move_aside(Path(where), error),))
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Which log the tables hold and how much of it."""
+        return self._checkpoint
+
+    def begin(self, created: str) -> int:
+        """Get ready for the log `created`: forget another one's facts. Return the sequence to go on from."""
+        if self._checkpoint.created != created:
+            self.forget(created)
+        return self._checkpoint.seq + 1
+
+    def forget(self, created: str = "") -> None:
+        """Throw everything away, in one transaction."""
+        with self._writing, _Transaction(self._connection):
+            for file in ("schema", "views"):
+                self._connection.execute(_text(file))
+            self._connection.execute("INSERT INTO ledger VALUES (?, ?, 0)", [shape(), created])
+        self._checkpoint = Checkpoint(created, 0)
+
+    def ingest(self, batch: Sequence[Stored]) -> int:
+        """Add facts in log order, each chunk with its sequence in one transaction. Return how many were new.
+
+        Facts up to the checkpoint are passed over. What is no fact goes to `quarantine` and never fails the others. Raises
+        BusError when the file cannot be written; nothing of that chunk is there then.
+        """
+        new = [stored for stored in batch if stored.seq > self._checkpoint.seq]
+        for chunk in _chunks(new):
+            try:
+                with self._writing, _Transaction(self._connection):
+                    self._add(chunk)
+                    self._connection.execute("UPDATE ledger SET seq = ?", [chunk[-1].seq])
+            except _duckdb().Error as error:
+                raise BusError(f"The ledger cannot be written: {error}", hint="Rebuild it: farebox replay") from error
+            self._checkpoint = Checkpoint(self._checkpoint.created, chunk[-1].seq)
+        return len(new)
+
+    def rows(self, question: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Return the answer to a named question of questions.sql. Safe from any thread."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_named("questions")[question], parameters or None)
+            names = [str(column[0]) for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def stream(self, query: str, rows_max: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a SELECT, many at a time."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            while rows := cursor.fetchmany(rows_max):
+                yield rows
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        self._connection.close()
+
+    def _add(self, chunk: Sequence[Stored]) -> None:
+        """Stage the chunk; what is not sound is judged one by one, and staged again as wire.py wrote it."""
+        doubted = self._stage(chunk, _bodies(chunk))
+        self._fill()
+        if not doubted:
+            return
+        sound, refused = _judge([stored for stored in chunk if stored.seq in doubted])
+        still: set[int] = set()
+        if sound:
+            still = self._stage([stored for stored, _ in sound], "\n".join([body for _, body in sound]))
+            self._fill()
+        refused += [(one.seq, one.at_ms, one.subject, "The tables cannot hold it.") for one, _ in sound if one.seq in still]
+        for row in refused:
+            self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", row)
+
+    def _stage(self, chunk: Sequence[Stored], bodies: str) -> set[int]:
+        named, lines = _named("ingest"), "\n".join
+        self._connection.execute(
+            named["stage"],
+            {
+                "bodies": bodies,
+                "subjects": lines([stored.subject for stored in chunk]),
+                "seqs": lines([str(stored.seq) for stored in chunk]),
+                "times": lines([str(stored.at_ms) for stored in chunk]),
+            },
+        )
+        doubted = [seq for (seq,) in self._connection.execute(named["unsound"]).fetchall()]
+        if doubted:
+            self._connection.execute(named["drop_unsound"], {"seqs": doubted})
+        return set(doubted)
+
+    def _fill(self) -> None:
+        """Move what is staged to the tables of the facts that are there: a statement costs 2 ms even for nothing."""
+        named = _named("ingest")
+        kinds = {kind for (kind,) in self._connection.execute(named["kinds"]).fetchall()}
+        for table, facts in TABLES.items():
+            if kinds.intersection(facts):
+                self._connection.execute(named[table])
+        if kinds.difference(*TABLES.values()):
+            self._connection.execute(named["other_facts"])
+
+    def _shape(self) -> str:
+        found = self._connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'ledger'").fetchone()
+        return self._one("SELECT shape FROM ledger")[0] if found and found[0] else ""
+
+    def _one(self, query: str) -> tuple[Any, ...]:
+        row = self._connection.execute(query).fetchone()
+        assert row is not None, "the ledger has one row"
+        return row
+
+
+class _Transaction:
+    """All or nothing."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+@cache
+def shape() -> str:
+    """Return a hash of all that decides what the tables hold: another one means that they must be rebuilt."""
+    parts = [_text(name) for name in ("schema", "views", "ingest")]
+    return hashlib.sha256(msgspec.json.encode([parts, wire.VERSIONS], order="sorted")).hexdigest()
+
+
+def _duckdb() -> Any:
+    import duckdb  # noqa: PLC0415 - 0.3 s that most commands need not spend
+
+    return duckdb
+
+
+def _connect(where: str) -> duckdb.DuckDBPyConnection:
+    return _duckdb().connect(where, config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tell DuckDB which subjects each fact may stand on: the table of core/subjects.py."""
+    said: dict[str, list[Any]] = {}
+    for row in subjects.TABLE:
+        prefix, name = f"{subjects.LOG}.{row.writer}.{row.token}.", row.fact.__name__
+        if name in said:
+            said[name][4:] = [prefix, row.place in LANED]
+        else:
+            said[name] = [name, prefix, row.place in LANED, TAILS.get(row.place, "none"), None, False]
+    connection.execute(
+        "CREATE TEMP TABLE said_where (fact VARCHAR, prefix VARCHAR, laned BOOLEAN, tail VARCHAR, other_prefix VARCHAR,"
+        " other_laned BOOLEAN)"
+    )
+    connection.executemany("INSERT INTO said_where VALUES (?, ?, ?, ?, ?, ?)", list(said.values()))
+
+
+def _move_aside(path: Path, error: Exception) -> str:
+    """Rename a file that cannot be read, and its write-ahead log. Raises OSError when even that is not possible."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    journal = path.with_name(path.name + ".wal")
+    if journal.exists():
+        journal.rename(aside.with_name(aside.name + ".wal"))
+    return f"{path} could not be read ({str(error).splitlines()[0]}); it is now {aside.name} and the ledger is rebuilt."
+
+
+def _chunks(batch: Sequence[Stored]) -> Iterator[list[Stored]]:
+    chunk: list[Stored] = []
+    size = 0
+    for stored in batch:
+        if chunk and (size + len(stored.body) > CHUNK_BYTES_MAX or len(chunk) == CHUNK_FACTS_MAX):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(stored)
+        size += len(stored.body)
+    if chunk:
+        yield chunk
+
+
+def _bodies(chunk: Sequence[Stored]) -> str:
+    """Return the bodies as lines of text; one that is no line is left empty, so that wire.py judges it."""
+    bodies = [stored.body for stored in chunk]
+    joined = b"\n".join(bodies)
+    plain = joined.count(b"\n") == len(bodies) - 1 and max(map(len, bodies)) <= wire.BODY_BYTES_MAX
+    text = _decoded(joined) if plain else None
+    return "\n".join(map(_line, bodies)) if text is None else text
+
+
+def _line(body: bytes) -> str:
+    return "" if b"\n" in body or len(body) > wire.BODY_BYTES_MAX else _decoded(body) or ""
+
+
+def _decoded(body: bytes) -> str | None:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _judge(doubted: Sequence[Stored]) -> tuple[list[tuple[Stored, str]], list[tuple[int, int, str, str]]]:
+    """Return the facts that wire.py reads, as it writes them now, and those it refuses, with its reason."""
+    sound: list[tuple[Stored, str]] = []
+    refused: list[tuple[int, int, str, str]] = []
+    for one in doubted:
+        try:
+            sound.append((one, wire.encode(wire.decode(one.subject, one.body)).decode()))
+        except BadFact as bad:
+            refused.append((one.seq, one.at_ms, one.subject, str(bad)[:REASON_CHARS_MAX]))
+    return sound, refused
+
+
+@cache
+def _text(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def _named(name: str) -> Mapping[str, str]:
+    """Return the statements of a file by the names that stand above them."""
+    parts = re.split(r"^-- name: (\w+)\n", _text(name), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
