@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from farebox.core.errors import LogFull, LogUnfit, StoreInUse
-from farebox.runtime.embedded import EmbeddedServer, answers, configuration, program
+from farebox.runtime.embedded import EmbeddedServer, _sweep, answers, configuration, program
 from farebox.runtime.store import ClientRecord, ServerRecord, Store
 
 ENGINE = """
@@ -52,9 +52,7 @@ async def running(store, **options):
 
 async def connect(server, user="init", **options):
     login = server.login(user)
-    return await nats.connect(
-        login.url, user=login.user, password=login.password, inbox_prefix=login.inbox_prefix, **options
-    )
+    return await nats.connect(login.url, user=login.user, password=login.password, inbox_prefix=login.inbox_prefix, **options)
 
 
 async def keep_a_fact(server):
@@ -204,8 +202,6 @@ async def test_a_wrong_password_or_none_is_refused(store):
         assert await answers(port, "sys", server.login("sys").password)
         for user, password in (("sys", "wrong"), ("nobody", "x"), ("", "")):
             assert not await answers(port, user, password)
-        with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-            await nats.connect(server.url, user="client", password="wrong", allow_reconnect=False)
 
 
 async def test_two_engines_on_one_store_are_one_too_many(store):
@@ -247,6 +243,59 @@ def test_the_program_on_the_path_serves_where_the_wheel_is_not():
     assert program("no_such_wheel", str(real.parent)) == real
 
 
+async def test_a_frozen_server_left_behind_is_killed(store):
+    server = EmbeddedServer(store, ["rehearsal"])
+    await server.start()
+    os.kill(server.pid, signal.SIGSTOP)
+    await _sweep(store.read("server.json", ServerRecord), deadline_s=0.1)
+    assert not store.read("server.json", ServerRecord).process.runs()
+    await server.stop()
+
+
+async def test_somebody_else_on_the_port_is_not_taken_for_our_server():
+    async def greet(reader, writer):
+        writer.write(b'INFO {"server_name":"farebox"}\r\n-ERR \'Authorization Violation\'\r\n')
+        writer.close()
+
+    other = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = other.sockets[0].getsockname()[1]
+    assert not await answers(port, "sys", "secret")
+    other.close()
+    await other.wait_closed()
+    assert not await answers(port, "sys", "secret")
+
+
+async def test_a_port_that_is_taken_at_the_last_moment_is_left(store):
+    with socket.create_server(("127.0.0.1", 0)) as taker:
+        server = EmbeddedServer(store, ["rehearsal"])
+        server._port = taker.getsockname()[1]
+        server._configure(("rehearsal",))
+        assert await server._run(program()) is False
+    assert server.pid is None
+
+
+async def test_a_server_that_never_answers_is_ended(store, tmp_path):
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o700)
+    server = EmbeddedServer(store, ["rehearsal"], start_s=0.1)
+    with pytest.raises(LogUnfit, match=r"did not answer for 0\.1 s"):
+        await server._run(silent)
+    assert not store.read("server.json", ServerRecord).process.runs()
+
+
+async def test_a_stop_does_not_wait_for_a_slow_start(store, tmp_path):
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o700)
+    server = EmbeddedServer(store, ["rehearsal"])
+    starting = asyncio.create_task(server._run(silent))
+    await until(lambda: server.pid is not None)
+    await server.stop()
+    with pytest.raises(LogUnfit, match="was stopped while it started"):
+        await starting
+
+
 async def test_a_full_disk_is_said_before_anything_starts(store):
     server = EmbeddedServer(store, ["rehearsal"], free_bytes_min=2**62)
     with pytest.raises(LogFull, match="MiB are free"):
@@ -256,7 +305,7 @@ async def test_a_full_disk_is_said_before_anything_starts(store):
 
 async def test_a_server_that_does_not_start_says_why(store):
     server = EmbeddedServer(store, ["rehearsal"], max_file_bytes="no size")
-    with pytest.raises(LogUnfit, match="does not start: nats-server: .*FAREBOX_MAX_FILE") as caught:
+    with pytest.raises(LogUnfit, match=r"does not start: nats-server: .*FAREBOX_MAX_FILE") as caught:
         await server.start()
     assert str(store.path / "nats.log") in caught.value.hint
     assert server.pid is None
@@ -265,7 +314,7 @@ async def test_a_server_that_does_not_start_says_why(store):
 async def test_a_store_directory_the_server_cannot_use_is_said(store):
     (store.path / "nats").rmdir()
     (store.path / "nats").write_bytes(b"no folder")
-    with pytest.raises(LogUnfit, match="does not start: .*nats"):
+    with pytest.raises(LogUnfit, match=r"does not start: .*nats"):
         await EmbeddedServer(store, ["rehearsal"]).start()
 
 

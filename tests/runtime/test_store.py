@@ -174,6 +174,14 @@ def test_a_process_is_known_by_its_number_and_its_birth():
     assert me.runs()
     assert not Process(pid=me.pid, born_s=me.born_s - 1).runs()
     assert not Process(pid=2**22 + 1, born_s=me.born_s).runs()
+    with pytest.raises(ProcessLookupError):
+        Process.of(2**22 + 1)
+
+
+def test_the_room_left_is_known(store):
+    assert store.free_bytes() > 0
+    with pytest.raises(LogUnfit, match="No such file"):
+        Store(store.path / "gone").free_bytes()
 
 
 def test_a_zombie_does_not_run():

@@ -34,6 +34,8 @@ START_S = 120.0
 """A large log is read before the server answers."""
 STOP_S = 10.0
 """After so long a server that was asked to end is killed; what it acknowledged is on disk."""
+ANSWER_S = 1.0
+"""Somebody else may listen on the port and say nothing."""
 STEADY_S = 5.0
 """A server that lived shorter is started again after a pause, longer each time."""
 PAUSE_S = 5.0
@@ -55,6 +57,7 @@ class EmbeddedServer:
         durability: Literal["always", "100ms"] = "always",
         max_file_bytes: int = MAX_FILE_BYTES,
         free_bytes_min: int = FREE_BYTES_MIN,
+        start_s: float = START_S,
         republished: bool = False,
         report: Callable[[str], None] = lambda _line: None,
     ) -> None:
@@ -63,9 +66,11 @@ class EmbeddedServer:
         self._durability = durability
         self._max_file_bytes = max_file_bytes
         self._free_bytes_min = free_bytes_min
+        self._start_s = start_s
         self._republished = republished
         self._report = report
         self._port = 0
+        self._log_from = 0
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -137,7 +142,7 @@ class EmbeddedServer:
         assert self._process is not None, "reload comes after start"
         self._process.send_signal(signal.SIGHUP)
         logins = [self.login(name) for name in names(self._platforms)]
-        async with asyncio.timeout(START_S):
+        async with asyncio.timeout(self._start_s):
             for login in logins:
                 while not await answers(self._port, login.user, login.password):
                     await self._look(self._process)
@@ -199,6 +204,7 @@ class EmbeddedServer:
     async def _run(self, executable: Path) -> bool:
         """Start it once; False when somebody took the port in the meantime."""
         parent = os.getpid()
+        self._log_from = self.log.stat().st_size if self.log.exists() else 0
         with speaking(self.store.path), (self.store.path / "nats.err").open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 executable, "-c", "nats.conf", "-l", str(self.log),
@@ -208,31 +214,38 @@ class EmbeddedServer:
                 preexec_fn=lambda: _end_with(parent),  # one prctl between fork and exec
             )  # fmt: skip
         self._process = process
+        ready = False
         try:
-            self.store.write("server.json", ServerRecord(port=self._port, process=Process.of(process.pid)))
-            return await self._ready(process)
-        except BaseException:
-            self._process = None
-            await _end(process, STOP_S)
-            raise
+            with suppress(ProcessLookupError):  # over already: `_ready` says why
+                self.store.write("server.json", ServerRecord(port=self._port, process=Process.of(process.pid)))
+            ready = await self._ready(process)
+        finally:
+            if not ready:
+                self._process = None
+                await _end(process, STOP_S)
+        return ready
 
     async def _ready(self, process: asyncio.subprocess.Process) -> bool:
         login = self.login("sys")
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(self._start_s):
                 while not await answers(self._port, login.user, login.password):
-                    if self._stopping.is_set():
-                        raise LogUnfit("nats-server was stopped while it started.")
                     await self._look(process)
+                    self._refuse_stopped()
         except _EndedError:
+            self._refuse_stopped()
             words = self._last_words()
             if "address already in use" in words:
                 return False
             kind = LogFull if "no space left" in words else LogUnfit
             raise kind(f"nats-server does not start: {words}", hint=f"Its log: {self.log}") from None
         except TimeoutError:
-            raise LogUnfit(f"nats-server did not answer for {START_S:.0f} s.", hint=f"Its log: {self.log}") from None
+            raise LogUnfit(f"nats-server did not answer for {self._start_s:g} s.", hint=f"Its log: {self.log}") from None
         return True
+
+    def _refuse_stopped(self) -> None:
+        if self._stopping.is_set():
+            raise LogUnfit("nats-server was stopped while it started.")
 
     async def _look(self, process: asyncio.subprocess.Process) -> None:
         """Wait a moment before asking again, shorter if the process ends."""
@@ -250,9 +263,11 @@ class EmbeddedServer:
         }
 
     def _last_words(self) -> str:
-        """What it said last: a refused configuration goes to stderr, everything else to the log."""
-        said = [path.read_bytes()[-4096:] for path in (self.store.path / "nats.err", self.log) if path.exists()]
-        lines = b"\n".join(reversed(said)).decode(errors="replace").splitlines()
+        """What it said last in this run: a refused configuration goes to stderr, everything else to the log."""
+        errors = (self.store.path / "nats.err").read_bytes()
+        log = self.log.read_bytes()[self._log_from :] if self.log.exists() else b""
+        lines = (log + b"\n" + errors).decode(errors="replace").split("\n")
+        lines = [line for line in lines if line.strip()]
         wrong = [line for line in lines if "[FTL]" in line or "[ERR]" in line or line.startswith(("nats-server:", "panic"))]
         return (wrong or lines or ["it said nothing"])[-1].strip()
 
@@ -279,22 +294,25 @@ def configuration() -> Path:
 
 
 async def answers(port: int, user: str, password: str) -> bool:
-    """Say whether our server answers on the port: only ours knows this user's password."""
+    """Say whether our server answers on the port: only ours knows this user's password. Takes at most ANSWER_S."""
     try:
-        reader, writer = await asyncio.open_connection(_LOOPBACK, port)
-    except OSError:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(_LOOPBACK, port)
+            try:
+                return await _greet(reader, writer, user, password)
+            finally:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError):
         return False
-    try:
-        login = msgspec.json.encode({"user": user, "pass": password, "verbose": False, "name": "farebox-look"})
-        writer.write(b"CONNECT " + login + b"\r\nPING\r\n")
-        lines = [await reader.readline(), await reader.readline()]
-        return lines[0].startswith(b"INFO ") and lines[1].startswith(b"PONG")
-    except OSError:
-        return False
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+
+
+async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: str, password: str) -> bool:
+    login = msgspec.json.encode({"user": user, "pass": password, "verbose": False, "name": "farebox-look"})
+    writer.write(b"CONNECT " + login + b"\r\nPING\r\n")
+    first, second = await reader.readline(), await reader.readline()
+    return first.startswith(b"INFO ") and second.startswith(b"PONG")
 
 
 def _free_port(kept: int) -> int:
@@ -308,7 +326,7 @@ def _free_port(kept: int) -> int:
     raise LogUnfit(f"No free port on {_LOOPBACK}.")
 
 
-async def _sweep(record: ServerRecord | None) -> None:
+async def _sweep(record: ServerRecord | None, deadline_s: float = STOP_S) -> None:
     """End the server that a killed engine left behind: it holds the files."""
     if record is None or record.process is None or not record.process.runs():
         return
@@ -318,7 +336,7 @@ async def _sweep(record: ServerRecord | None) -> None:
         left = psutil.Process(record.process.pid)
         left.terminate()
         try:
-            await asyncio.to_thread(left.wait, STOP_S)
+            await asyncio.to_thread(left.wait, deadline_s)
         except psutil.TimeoutExpired:
             left.kill()
             await asyncio.to_thread(left.wait, STOP_S)

@@ -39,10 +39,13 @@ class Process(Struct, frozen=True, kw_only=True):
 
     @staticmethod
     def of(pid: int) -> Process:
-        """Return the process `pid`. Raises psutil.NoSuchProcess when it is gone."""
+        """Return the process `pid`. Raises ProcessLookupError when it is gone."""
         import psutil  # noqa: PLC0415 - 15 ms that a short command need not pay
 
-        return Process(pid=pid, born_s=psutil.Process(pid).create_time())
+        try:
+            return Process(pid=pid, born_s=psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess as error:
+            raise ProcessLookupError(f"There is no process {pid}.") from error
 
     def runs(self) -> bool:
         """Say whether it is still there; a zombie is not."""
