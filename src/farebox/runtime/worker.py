@@ -47,8 +47,9 @@ LANE_TOKENS = ("started", "completed", "failed", "interrupted")
 
 @dataclass
 class Running:
-    """An attempt in this worker's hands."""
+    """An attempt in this worker's hands. `number` tells apart how often this life of the worker took one into them."""
 
+    number: int
     deliveries: list[Delivery]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +72,7 @@ class Worker:
         self._boot = boot
         self._environ = environ
         self._running: dict[str, Running] = {}
+        self._taken = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscriptions: list[Subscription] = []
         self._heartbeat: asyncio.Task[None] | None = None
@@ -135,7 +137,8 @@ class Worker:
         if running is not None:
             running.deliveries.append(delivery)
             return
-        running = self._running[name] = Running([delivery])
+        self._taken += 1
+        running = self._running[name] = Running(self._taken, [delivery])
         try:
             await self._carry(reserved, running, first=delivery.tries == 1)
             for one in running.deliveries:
@@ -155,7 +158,7 @@ class Worker:
         while True:
             if state.cancelled:
                 running.cancelled.set()
-            said = self._decide(state, reserved)
+            said = self._decide(state, reserved, running)
             if said is None:
                 return
             try:
@@ -170,10 +173,10 @@ class Worker:
             started = msgspec.structs.replace(said, seq=seq, prev=expected)
             state = self._adapter.evolve(state, started)
             outcome = await self._call(state, started, running)
-            await self._record(reserved, state, outcome)
+            await self._record(reserved, state, outcome, running.number)
             return
 
-    def _decide(self, state: Any, reserved: QuotaReserved) -> Fact | None:
+    def _decide(self, state: Any, reserved: QuotaReserved, running: Running) -> Fact | None:
         """Return the next fact: from the spool if an outcome waits there, else what the adapter says to the reservation."""
         started: TaskStarted | None = state.started
         heard: QuotaReserved | CallEnded = reserved
@@ -182,11 +185,12 @@ class Worker:
             state.never_sent = started.adapter == self._spool.owner and key not in self._spool.sending
             heard = self._spool.outcomes.get(key, reserved)
         said = self._adapter.decide(state, heard)
-        return self._stamped(said[0]) if said else None
+        return self._stamped(said[0], running.number) if said else None
 
-    def _stamped(self, fact: Fact) -> Fact:
-        # The boot is part of the id: two lives of an adapter may see two different outcomes of one attempt.
-        fact_id = ids.of_fact(self._secret, f"adapter.{self._boot}", fact.cause, type(fact).__name__, 0)
+    def _stamped(self, fact: Fact, number: int) -> Fact:
+        # The boot is part of the id: two lives of an adapter may see two different outcomes of one attempt. The number is,
+        # because a reservation may come again, as if for the first time: what was started then is not what is started now.
+        fact_id = ids.of_fact(self._secret, f"adapter.{self._boot}", fact.cause, type(fact).__name__, number)
         if isinstance(fact, TaskStarted):
             return msgspec.structs.replace(fact, id=fact_id, adapter=self._spool.owner, boot=self._boot)
         return msgspec.structs.replace(fact, id=fact_id)
@@ -258,8 +262,8 @@ class Worker:
             await self._spool.keep(key, outcome)
         except OSError as error:
             log_.error("the spool did not take a paid answer (%s); it goes to the log from memory", error)
-        for fact in learned:
-            await self._say_learned(fact, started)
+        for place, fact in enumerate(learned):
+            await self._say_learned(msgspec.structs.replace(fact, cause=started.id), place)
         return outcome
 
     async def _whole(self, task: TaskSubmitted) -> TaskSubmitted:
@@ -275,15 +279,15 @@ class Worker:
         ]
         return msgspec.structs.replace(task, files=tuple(files), **changes)
 
-    async def _say_learned(self, fact: Fact, started: TaskStarted) -> None:
-        stamped = msgspec.structs.replace(self._stamped(fact), cause=started.id)
+    async def _say_learned(self, fact: Fact, place: int) -> None:
+        stamped = self._stamped(fact, place)
         entry = Entry(subjects.subject_of("adapter", stamped), wire.encode(stamped), None)
         try:
             await self._committer.append([entry], (self.platform, "learned"))
         except BusError as error:
             log_.warning("%s: what was learned about quota is lost: %s", self.platform, error)
 
-    async def _record(self, reserved: QuotaReserved, state: Any, outcome: CallEnded) -> None:
+    async def _record(self, reserved: QuotaReserved, state: Any, outcome: CallEnded, number: int) -> None:
         """Append how the attempt ended; where the lane went on without us, as a late result."""
         expected = state.lane_seq
         while True:
@@ -291,7 +295,7 @@ class Worker:
             if not said:
                 break
             try:
-                await self._append(self._stamped(said[0]), expected)
+                await self._append(self._stamped(said[0], number), expected)
                 break
             except AppendRefused:
                 state = await self._load_patiently(reserved)
