@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from farebox.core.errors import AppendRefused, LogDamaged, NotReachable
+from farebox.core.errors import AppendBusy, AppendRefused, LogDamaged, NotReachable
 from farebox.core.terms import Ref
 from farebox.log import names
 from farebox.log.answers import stored
@@ -28,8 +28,8 @@ CHUNK_BYTES = 128 * 1024
 ON_THE_WAY = 8
 """Chunks asked for at a time: 1 MiB."""
 _DIRECT = f"$JS.API.DIRECT.GET.{names.BUCKET_STREAM}"
-_PAUSES_S = (0.0, 0.05, 0.2, 1.0)
-"""A replica that lags behind may not know a chunk yet."""
+_PAUSES_S = (0.0, 0.05, 0.25)
+"""In a cluster a replica that lags behind may not know a chunk yet, and two who keep the same content collide."""
 
 
 class Blobs:
@@ -57,10 +57,7 @@ class Blobs:
             "digest": "SHA-256=" + urlsafe_b64encode(digest.digest()).decode(),
             "options": {"max_chunk_size": CHUNK_BYTES},
         }
-        try:
-            await self._store(_meta_subject(name), msgspec.json.encode(meta), {"Nats-Expected-Last-Subject-Sequence": "0"})
-        except AppendRefused:
-            return ref  # somebody else kept the same content meanwhile
+        await self._store_meta(name, msgspec.json.encode(meta))
         return ref
 
     async def get(self, ref: Ref) -> bytes:
@@ -80,6 +77,20 @@ class Blobs:
         chunks = await _some_at_a_time(meta["chunks"], lambda number: self._last(_chunk_subject(place, number)))
         found = [chunk for chunk in chunks if chunk is not None]
         return b"".join(found) if len(found) == len(chunks) else None
+
+    async def _store_meta(self, name: str, meta: bytes) -> None:
+        """Store the meta unless somebody else kept the same content meanwhile."""
+        for pause_s in _PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                await self._store(_meta_subject(name), meta, {"Nats-Expected-Last-Subject-Sequence": "0"})
+            except AppendRefused:
+                return
+            except AppendBusy:
+                if pause_s == _PAUSES_S[-1]:
+                    raise
+            else:
+                return
 
     async def _store(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
         await self._connection.connected()

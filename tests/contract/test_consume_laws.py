@@ -1,0 +1,145 @@
+"""What competing consumers may rely on, in every world."""
+
+import asyncio
+
+import pytest
+
+from farebox.core.errors import LogUnfit
+
+EVERYWHERE = pytest.mark.parametrize("world", ["memory", "server", "cluster"], indirect=True)
+
+
+class Hands:
+    """Keeps deliveries; a condition instead of a sleep."""
+
+    def __init__(self):
+        self.held = asyncio.Queue()
+
+    def __call__(self, delivery):
+        self.held.put_nowait(delivery)
+
+    async def next(self, wait_s=10):
+        async with asyncio.timeout(wait_s):
+            return await self.held.get()
+
+    async def quiet(self, wait_s):
+        with pytest.raises(TimeoutError):
+            await self.next(wait_s)
+
+
+def reserved(entry, *tasks, platform="openai"):
+    return [entry(f"quota.reserved.{platform}.c.{task}", task.encode()) for task in tasks]
+
+
+async def test_each_reserved_task_of_the_platform_is_handed_out_with_its_sequence(log, entry):
+    hands = Hands()
+    await log.append(reserved(entry, "before"))
+    await log.consume("adapter-openai", hands)
+    await log.append([*reserved(entry, "other", platform="ollama"), *reserved(entry, "after"), entry("router.routed.-.c.x")])
+    found = [await hands.next(), await hands.next()]
+    assert [(one.stored.body, one.stored.seq, one.tries) for one in found] == [(b"before", 1, 1), (b"after", 3, 1)]
+    assert found[0].stored.subject == "farebox.log.quota.reserved.openai.c.before"
+    await hands.quiet(0.2)
+
+
+@EVERYWHERE
+async def test_what_nobody_acked_is_handed_out_again_and_counts_its_tries(world, log, entry):
+    hands = Hands()
+    await log.consume("adapter-openai", hands)
+    await log.append(reserved(entry, "t"))
+    first, again = await hands.next(), await hands.next(world.ack_wait_s * 5)
+    assert (first.tries, again.tries) == (1, 2)
+    assert again.stored == first.stored
+    await again.ack()
+    await hands.quiet(world.ack_wait_s * 1.6)
+
+
+async def test_a_late_ack_still_counts(world, log, entry):
+    hands = Hands()
+    await log.consume("adapter-openai", hands)
+    await log.append(reserved(entry, "t"))
+    first = await hands.next()
+    await hands.next(world.ack_wait_s * 5)
+    await first.ack()
+    await hands.quiet(world.ack_wait_s * 1.6)
+
+
+async def test_a_nak_brings_it_back_after_the_delay_and_not_before(world, log, entry):
+    hands = Hands()
+    await log.consume("adapter-openai", hands)
+    await log.append(reserved(entry, "t"))
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    await (await hands.next()).nak(0.3)
+    again = await hands.next()
+    assert 0.25 < loop.time() - began_s < world.ack_wait_s
+    assert again.tries == 2
+    await again.ack()
+
+
+async def test_progress_keeps_it_with_its_holder(world, log, entry):
+    hands = Hands()
+    await log.consume("adapter-openai", hands)
+    await log.append(reserved(entry, "t"))
+    held = await hands.next()
+    for _ in range(6):
+        await held.progress()
+        await hands.quiet(world.ack_wait_s / 3)
+    await held.ack()
+    await hands.quiet(world.ack_wait_s * 1.4)
+
+
+async def test_a_terminated_fact_never_comes_back(world, log, entry):
+    hands = Hands()
+    await log.consume("adapter-openai", hands)
+    await log.append(reserved(entry, "t"))
+    await (await hands.next()).term("poison: it crashes\r\nevery hand")
+    await hands.quiet(world.ack_wait_s * 1.6)
+
+
+@EVERYWHERE
+async def test_competing_consumers_share_the_work_and_nothing_is_done_twice(world, entry):
+    one, two = await world.open(), await world.open()
+    left, right = Hands(), Hands()
+    done = []
+
+    async def work(hands):
+        while True:
+            held = await hands.held.get()
+            done.append(held.stored.body)
+            await held.ack()
+
+    for log, hands in ((one, left), (two, right)):
+        await log.consume("adapter-openai", hands)
+    workers = [asyncio.ensure_future(work(hands)) for hands in (left, right)]
+    await asyncio.gather(*(one.append(reserved(entry, f"t{n}")) for n in range(60)))
+    async with asyncio.timeout(10):
+        while len(done) < 60:
+            await asyncio.sleep(0.01)
+    for worker in workers:
+        worker.cancel()
+    assert len(set(done)) == 60
+    await left.quiet(world.ack_wait_s * 1.3)
+    assert right.held.empty()
+    assert len(done) == 60
+
+
+async def test_what_a_closed_consumer_held_goes_to_another(world, entry):
+    one, two = await world.open(), await world.open()
+    left, right = Hands(), Hands()
+    subscription = await one.consume("adapter-openai", left)
+    await one.append(reserved(entry, "t"))
+    await left.next()
+    await subscription.close()
+    await subscription.close()
+    await two.consume("adapter-openai", right)
+    assert (await right.next(world.ack_wait_s * 6)).stored.body == b"t"
+    assert left.held.empty()
+
+
+async def test_a_durable_that_is_not_there_is_said_at_once(log):
+    for name in ("adapter-unknown", "router"):
+        if name == "adapter-unknown" and type(log).__name__ == "MemoryLog":
+            continue  # memory makes durables of platforms when asked
+        with pytest.raises(LogUnfit):
+            await log.consume(name, print)
