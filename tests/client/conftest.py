@@ -20,8 +20,23 @@ from farebox.log.memory import MemoryLog, MemoryStore
 from farebox.log.port import Entry
 
 PLATFORMS = [
-    {"platform": "rehearsal", "kind": "rehearsal", "billing": "rehearsal", "available": True, "models": ["parrot", "owl"]},
-    {"platform": "ollama", "kind": "compatible", "billing": "free", "available": False, "models": [], "mend": "ollama serve"},
+    {
+        "platform": "rehearsal",
+        "kind": "rehearsal",
+        "tier": 0,
+        "billing": "rehearsal",
+        "available": True,
+        "models": ["parrot", "owl"],
+    },
+    {
+        "platform": "ollama",
+        "kind": "compatible",
+        "tier": 0,
+        "billing": "free",
+        "available": False,
+        "models": [],
+        "mend": "ollama serve",
+    },
 ]
 PAID = "0.0125"
 
@@ -38,13 +53,18 @@ class ScriptedEngine:
         self.cancelled: set[str] = set()
         self.news = asyncio.Condition()
         self.asked: list[str] = []
+        self.seq = 0
         self._work: set[asyncio.Task[None]] = set()
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Fold the past first, as the real one does, then answer."""
+        past = self.store.position().last_seq
+        self._following = asyncio.create_task(self._follow())
+        async with self.news:
+            await self.news.wait_for(lambda: self.seq >= past)
         for name in ("result", "status", "costs", "batch", "platforms", "replay", "info"):
             await self.log.serve(f"{subjects.API}.{name}", self._answering(name))
-        self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         await self.log.close()
@@ -66,6 +86,7 @@ class ScriptedEngine:
                 fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
                 async with self.news:
                     self._fold(fact)
+                    self.seq = stored.seq
                     self.news.notify_all()
 
     def _fold(self, fact: events.AnyFact) -> None:
@@ -161,7 +182,7 @@ class ScriptedEngine:
 
     def _settled(self, name: str) -> bool:
         end = self.ends.get(name)
-        return end is not None and (not end.chargeable or name in self.costs)
+        return end is not None and (end.charged == "none" or name in self.costs)
 
     def _document(self, chain: str, name: str) -> dict:
         task, end, cost = self.tasks.get(name), self.ends.get(name), self.costs.get(name)
@@ -181,7 +202,7 @@ class ScriptedEngine:
                 "attempts": end.attempt,
                 "error": end.fault and {"error_class": end.fault.error_class, "message": end.fault.message},
                 "usage": {"input_tokens": 10, "output_tokens": 5, "source": "provider"} if end.usage else {},
-                "cost": {"status": "pending" if end.chargeable else "none"},
+                "cost": {"status": "none" if end.charged == "none" else "pending"},
             }
         if cost is not None:
             document["cost"] = {"status": cost.status, "paid_usd": cost.paid_usd}

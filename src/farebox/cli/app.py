@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 import msgspec
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from farebox import __version__
 from farebox.core.errors import FareboxError
@@ -41,7 +41,13 @@ EXIT_BROKEN_PIPE = 141
 
 def build() -> App:
     """Return the application."""
-    app = App(name="farebox", version=__version__, help="AI tasks on the cheapest capacity you already have.")
+    plain = Parameter(negative_iterable=(), show_default=False)
+    app = App(
+        name="farebox",
+        version=__version__,
+        help="AI tasks on the cheapest capacity you already have.",
+        default_parameter=plain,
+    )
     for name, about in COMMANDS.items():
         app.command(f"farebox.cli.{name}:command", name=name, help=about)
     return app

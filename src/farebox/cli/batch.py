@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from farebox.aggregate import Aggregate
 from farebox.batch import Batch
 from farebox.cli import session
-from farebox.cli.options import DEFAULT, Common
+from farebox.cli.options import DEFAULT, Common, no_option
 from farebox.cli.output import document, line, note
 from farebox.cli.progress import progress
 from farebox.cli.summary import lines_of, plain
@@ -26,7 +26,8 @@ EXIT_SOME_FAILED = 6
 
 
 def command(
-    file: str | None = None,
+    file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    /,
     *,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     parallel: Annotated[int, Parameter(name=("--parallel", "-c"))] = 10,
@@ -54,6 +55,7 @@ def command(
     dry_run
         Check the whole file, say every bad line, send nothing.
     """
+    file = None if file is None else no_option(file, "file")
     if dry_run:
         return _checked(common, file)
     if file is None and resume is None:

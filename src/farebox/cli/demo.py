@@ -16,6 +16,7 @@ from farebox.cli.output import document
 
 def command(
     path: Path | None = None,
+    /,
     *,
     tasks: int = 24,
     seed: int = 7,

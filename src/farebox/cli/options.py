@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from farebox import discovery
 from farebox.config import Config, load
+from farebox.core.errors import BadInput
 
 
 @Parameter(name="*")
@@ -53,6 +54,13 @@ class SubmitCommon(Common):
 
     nats_context: Annotated[str | None, Parameter(name="--nats-context")] = None
     """A context of the nats CLI."""
+
+
+def no_option(given: str, what: str) -> str:
+    """Return `given` unless it is a mistyped option in the place of a text, which must never be sent. Raises BadInput."""
+    if given.startswith("-") and given != "-" and not any(char.isspace() for char in given):
+        raise BadInput(f"Unknown option: {given[:60]}.", hint=f"(As a {what} it would need a space in it.)", code="FB400")
+    return given
 
 
 DEFAULT = Common()

@@ -32,6 +32,7 @@ LIMIT = 20
 
 def command(
     task: str | None = None,
+    /,
     *,
     state: str | None = None,
     limit: Annotated[int, Parameter(name=("--limit", "-n"))] = LIMIT,

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from farebox.cli import session
 from farebox.cli.answer import AnswerOutput, footer
-from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon
+from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
 from farebox.cli.output import document, is_terminal, line, note
 from farebox.client import Client
 from farebox.core.results import Result
@@ -25,7 +25,8 @@ EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 7}
 
 
 def command(
-    prompt: str,
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
     *,
     file: Annotated[tuple[str, ...], Parameter(name=("--file", "-f"))] = (),
     system: Annotated[str, Parameter(name=("--system", "-s"))] = "",
@@ -111,7 +112,7 @@ def command(
 
 
 def _prompt(common: Common, given: str) -> str:
-    if given != STDIN:
+    if no_option(given, "prompt") != STDIN:
         return given
     if sys.stdin.isatty():
         words = "FB404 Waiting for a prompt on stdin, which is your terminal. Type it and press Ctrl-D, or: farebox submit"
