@@ -58,7 +58,7 @@ async def connect(server, user="init", **options):
 async def keep_a_fact(server):
     link = await connect(server)
     js = link.jetstream()
-    await js.add_stream(name="FAREBOX", subjects=["farebox.log.>"])
+    await js.add_stream(name="FAREBOX", subjects=["farebox.log.>"], max_bytes=2**20)
     ack = await js.publish("farebox.log.client.submitted.-.c.t", b"kept")
     await link.close()
     return ack.seq
@@ -114,6 +114,17 @@ async def test_a_restart_keeps_facts_port_and_passwords(store):
         await server.restart()
         assert server.pid != before
         assert await kept(server) == b"kept"
+
+
+async def test_what_cannot_be_noted_does_not_keep_it_from_stopping(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        pid = server.pid
+        (store.path / "server.json").unlink()
+        (store.path / "server.json" / "in the way").mkdir(parents=True)
+        await server.stop()
+    assert not psutil.pid_exists(pid)
+    assert "server.json is not usable" in lines[0]
 
 
 async def test_a_port_that_was_taken_is_left_to_its_taker(store):

@@ -2,176 +2,20 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
 
-import nats
 import pytest
 from nats.errors import NoRespondersError
-from nats.errors import TimeoutError as NoAnswer
-from nats.js.api import ConsumerConfig
 from nats.js.errors import NotFoundError
 
-from farebox.core.errors import BadInput
-from farebox.core.subjects import TABLE
-from farebox.runtime.embedded import EmbeddedServer
-from farebox.runtime.permissions import CONTROL, STORED, names, render, users
-from farebox.runtime.store import Store
+from farebox.runtime.permissions import CONTROL
 
-PLATFORMS = ("openai", "ollama")
 SUBMITTED = "farebox.log.client.submitted.-.c1.t1"
 RESERVED = "farebox.log.quota.reserved.openai.c1.t1"
 STARTED = "farebox.log.adapter.started.openai.c1.t1"
 COMPLETED = "farebox.log.adapter.completed.openai.c1.t1"
 GET = "$JS.API.DIRECT.GET.FAREBOX"
 BLOBS = "OBJ_farebox-blobs"
-LOG_CONFIG = {
-    "name": "FAREBOX",
-    "subjects": ["farebox.log.>"],
-    "retention": "limits",
-    "storage": "file",
-    "discard": "new",
-    "num_replicas": 1,
-    "allow_direct": True,
-    "allow_atomic": True,
-    "deny_delete": True,
-    "deny_purge": True,
-}
 FOLLOW = {"ack_policy": "none", "deliver_policy": "all", "mem_storage": True, "inactive_threshold": 30 * 10**9}
-
-
-class Bus:
-    """A running server with its streams, and one connection for each user that is asked for."""
-
-    def __init__(self, server, stack):
-        self.server = server
-        self._stack = stack
-        self._links = {}
-        self.refused = []
-
-    async def user(self, name):
-        if name not in self._links:
-            login = self.server.login(name)
-            self._links[name] = await nats.connect(
-                login.url,
-                user=name,
-                password=login.password,
-                inbox_prefix=login.inbox_prefix,
-                error_cb=self._note,
-                allow_reconnect=False,
-            )
-            self._stack.push_async_callback(self._links[name].close)
-        return self._links[name]
-
-    async def _note(self, error):
-        self.refused.append(str(error))
-
-    async def ask(self, name, subject, body=b"", **headers):
-        link = await self.user(name)
-        return await link.request(subject, body, timeout=2, headers=headers or None)
-
-    async def say(self, name, subject, body=b"fact", **headers):
-        return json.loads((await self.ask(name, subject, body, **headers)).data)
-
-    async def refuses(self, name, *subjects):
-        link = await self.user(name)
-        for subject in subjects:
-            with pytest.raises((NoAnswer, NoRespondersError)):
-                await link.request(subject, b"", timeout=0.03)
-
-    async def refuses_to_hear(self, name, *subjects):
-        link = await self.user(name)
-        for subject in subjects:
-            before = len(self.refused)
-            await link.subscribe(subject)
-            async with asyncio.timeout(2):
-                while len(self.refused) == before:
-                    await link.flush()
-            assert "subscription" in self.refused[-1], subject
-
-    async def hear(self, name, subject):
-        heard = asyncio.Queue()
-
-        async def on(message):
-            heard.put_nowait(message)
-
-        link = await self.user(name)
-        await link.subscribe(subject, cb=on)
-        await link.flush()
-        return heard
-
-    async def pull(self, name, consumer):
-        link = await self.user(name)
-        inbox = link.new_inbox()
-        handed = await self.hear(name, inbox)
-        wanted = json.dumps({"batch": 10, "expires": 2 * 10**9}).encode()
-        await link.publish(f"$JS.API.CONSUMER.MSG.NEXT.FAREBOX.{consumer}", wanted, reply=inbox)
-        return await asyncio.wait_for(handed.get(), 2)
-
-    async def state(self):
-        return (await (await self.user("init")).jetstream().stream_info("FAREBOX")).state
-
-
-async def raise_streams(link, republished):
-    again = {"republish": {"src": "farebox.log.>", "dest": f"{STORED}.log.>"}} if republished else {}
-    answer = await link.request("$JS.API.STREAM.CREATE.FAREBOX", json.dumps(LOG_CONFIG | again).encode())
-    assert "error" not in json.loads(answer.data)
-    js = link.jetstream()
-    await js.add_stream(name="FAREBOX_LIVE", subjects=["farebox.live.>"])
-    await js.add_stream(name=BLOBS, subjects=["$O.farebox-blobs.C.>", "$O.farebox-blobs.M.>"], allow_direct=True)
-    for platform in PLATFORMS:
-        chosen = f"farebox.log.quota.reserved.{platform}.>"
-        await js.add_consumer("FAREBOX", ConsumerConfig(durable_name=f"adapter-{platform}", filter_subject=chosen))
-
-
-@pytest.fixture
-async def start(tmp_path):
-    async with AsyncExitStack() as stack:
-
-        async def started(republished=False):
-            store = Store(tmp_path / "store")
-            store.open()
-            stack.callback(store.close)
-            server = EmbeddedServer(store, PLATFORMS, republished=republished)
-            await server.start()
-            stack.push_async_callback(server.stop)
-            bus = Bus(server, stack)
-            await raise_streams(await bus.user("init"), republished)
-            return bus
-
-        yield started
-
-
-@pytest.fixture
-async def bus(start):
-    return await start()
-
-
-def test_every_writer_has_a_user_and_every_fact_its_right():
-    found = {user.name: user for user in users(PLATFORMS)}
-    for row in TABLE:
-        name = "adapter-openai" if row.writer in {"adapter", "late"} else row.writer
-        assert any(said.startswith(f"farebox.log.{row.writer}.{row.token}.") for said in found[name].says), row
-    assert set(names(PLATFORMS)) == {"sys", *found}
-
-
-def test_only_init_is_free_and_nobody_confined_has_a_wildcard_over_the_api():
-    for user in users(PLATFORMS):
-        assert user.free == (user.name == "init")
-        for subject in set(user.publishes) - {"$JS.API.STREAM.INFO.FAREBOX"}:
-            assert not subject.startswith(("$JS.API.STREAM.", "$JS.API.>", "$JS.>", "$JS.ACK.>", "_INBOX"))
-            assert not subject.endswith((".CREATE.FAREBOX", ".CREATE.FAREBOX.>"))
-        assert all("_INBOX_" + user.name in heard for heard in user.subscribes if "_INBOX" in heard)
-
-
-def test_a_platform_whose_name_cannot_stand_in_a_subject_is_refused():
-    for name in ("a.b", "*", ">", "", 'x" }', "A"):
-        with pytest.raises(BadInput, match="name of a platform"):
-            users([name])
-
-
-def test_the_same_platforms_in_any_order_give_the_same_text():
-    passwords = dict.fromkeys(names(PLATFORMS), "p")
-    assert render(PLATFORMS, passwords) == render(reversed(PLATFORMS), passwords)
 
 
 async def test_a_client_submits_reads_its_own_facts_and_asks_the_engine(bus):
@@ -222,7 +66,7 @@ async def test_a_client_can_do_nothing_else(bus):
         "farebox.log.client.submitted.openai.c1.t1",
         "farebox.log.client.forged.-.c1.t1",
         "farebox.live.adapter.chunk.openai.c1.t1",
-        f"{STORED}.log.adapter.completed.openai.c1.t1",
+        "farebox.stored.log.adapter.completed.openai.c1.t1",
         f"{GET}.{RESERVED}",
         GET,
         "$JS.API.STREAM.MSG.GET.FAREBOX",
@@ -250,7 +94,7 @@ async def test_an_answer_cannot_be_sent_where_the_asker_may_not_speak(bus):
     forged = "farebox.log.client.answered.-.c1.forged"
     update = "farebox.log.client.answered.-.c1.update"
     await bus.say("client", forged, b'{"fact":"QuotaReserved"}')
-    await bus.say("client", update, json.dumps(LOG_CONFIG | {"max_msgs_per_subject": 1}).encode())
+    await bus.say("client", update, json.dumps(bus.log_config | {"max_msgs_per_subject": 1}).encode())
     asked = await bus.hear("engine", "farebox.api.>")
     before = await bus.state()
     client = await bus.user("client")
@@ -298,16 +142,17 @@ async def test_an_adapter_works_in_its_own_lane(bus):
 
 
 async def test_an_adapter_keeps_and_reads_large_contents(bus):
-    for subject in ("$O.farebox-blobs.C.n1", "$O.farebox-blobs.M.bmFtZQ=="):
+    for subject in ("$O.farebox-blobs.C.n1.0", "$O.farebox-blobs.M.bmFtZQ=="):
         assert "seq" in await bus.say("adapter-openai", subject, b"large")
     meta = f"$JS.API.DIRECT.GET.{BLOBS}.$O.farebox-blobs.M.bmFtZQ=="
     for name in ("adapter-openai", "client", "views", "engine"):
         assert (await bus.ask(name, meta)).data == b"large"
-    chunk = json.dumps({"seq": 1, "next_by_subj": "$O.farebox-blobs.C.n1"}).encode()
-    for name in ("adapter-openai", "views", "engine"):
-        assert (await bus.ask(name, f"$JS.API.DIRECT.GET.{BLOBS}", chunk)).data == b"large"
-    await bus.refuses("views", "$O.farebox-blobs.C.n2")
-    assert any("farebox-blobs.c.n2" in line.lower() for line in bus.refused)
+    chunk = f"$JS.API.DIRECT.GET.{BLOBS}.$O.farebox-blobs.C.n1.0"
+    for name in ("adapter-openai", "client", "views", "engine"):
+        assert (await bus.ask(name, chunk)).data == b"large"
+        await bus.refuses(name, f"$JS.API.DIRECT.GET.{BLOBS}", f"$JS.API.STREAM.PURGE.{BLOBS}")
+    await bus.refuses("views", "$O.farebox-blobs.C.n2.0")
+    await bus.refuses("router", chunk)
 
 
 async def test_a_batch_of_a_confined_user_is_stored_whole(bus):
@@ -404,16 +249,7 @@ async def test_the_engine_says_what_its_actors_say_and_no_more(bus):
     await bus.refuses_to_hear("engine", ">", "_INBOX_client.>")
 
 
-async def test_without_republish_confined_users_do_not_hear_each_other(bus):
-    heard = await bus.hear("client", "farebox.log.*.completed.>")
-    await bus.say("adapter-openai", COMPLETED)
-    await bus.say("engine", "farebox.log.router.completed.-.c1.t2")
-    first = await asyncio.wait_for(heard.get(), 2)
-    assert first.subject == "farebox.log.router.completed.-.c1.t2"
-
-
-async def test_with_republish_everybody_hears_what_was_stored_and_only_that(start):
-    bus = await start(republished=True)
+async def test_everybody_hears_what_was_stored_and_only_that(bus):
     results = await bus.hear("client", "farebox.log.*.completed.>")
     cancels = await bus.hear("adapter-openai", "farebox.log.client.cancel_requested.>")
     refused = await bus.say("engine", COMPLETED, b"zombie", **{"Nats-Expected-Last-Subject-Sequence": "9"})
@@ -424,6 +260,23 @@ async def test_with_republish_everybody_hears_what_was_stored_and_only_that(star
     assert (result.subject, result.data, result.headers["Nats-Sequence"]) == (COMPLETED, b"stored", "1")
     assert (await asyncio.wait_for(cancels.get(), 2)).subject.endswith("cancel_requested.-.c1.t1")
     assert results.empty()
+
+
+async def test_live_text_of_an_adapter_alone_reaches_clients(bus):
+    live = await bus.hear("client", "farebox.live.adapter.*.*.c1.t1")
+    adapter = await bus.user("adapter-openai")
+    await adapter.publish("farebox.live.adapter.chunk.openai.c1.t1", b"text")
+    await adapter.flush()
+    message = await asyncio.wait_for(live.get(), 2)
+    assert (message.subject, message.data) == ("farebox.live.adapter.chunk.openai.c1.t1", b"text")
+    assert live.empty()
+
+
+async def test_streams_without_a_bound_are_refused(bus):
+    link = await bus.user("init")
+    config = bus.log_config | {"name": "OTHER", "subjects": ["other"], "max_bytes": -1}
+    answer = json.loads((await link.request("$JS.API.STREAM.CREATE.OTHER", json.dumps(config).encode())).data)
+    assert answer["error"]["err_code"] == 10113
 
 
 async def test_many_readings_back_have_each_one_answer(bus):

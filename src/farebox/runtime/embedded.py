@@ -58,7 +58,6 @@ class EmbeddedServer:
         max_file_bytes: int = MAX_FILE_BYTES,
         free_bytes_min: int = FREE_BYTES_MIN,
         start_s: float = START_S,
-        republished: bool = False,
         report: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.store = store
@@ -67,7 +66,6 @@ class EmbeddedServer:
         self._max_file_bytes = max_file_bytes
         self._free_bytes_min = free_bytes_min
         self._start_s = start_s
-        self._republished = republished
         self._report = report
         self._port = 0
         self._log_from = 0
@@ -108,7 +106,7 @@ class EmbeddedServer:
             process, self._process = self._process, None
             if process is not None:
                 await _end(process, deadline_s)
-                self.store.write("server.json", ServerRecord(port=self._port))
+                self._note_end()
 
     async def restart(self) -> None:
         """Stop it and start it: JetStream that ran out of space writes again only after that (server 2.15)."""
@@ -188,9 +186,16 @@ class EmbeddedServer:
         await self._launch(executable, record.port if record else 0)
         self.store.write("client.json", self.login("client"))
 
+    def _note_end(self) -> None:
+        """A full disk does not keep anybody from stopping: a record of an ended process does no harm."""
+        try:
+            self.store.write("server.json", ServerRecord(port=self._port))
+        except BusError as error:
+            self._report(str(error))
+
     def _configure(self, platforms: tuple[str, ...]) -> None:
         passwords = self.store.passwords(names(platforms))
-        self.store.write("users.conf", render(platforms, passwords, republished=self._republished).encode())
+        self.store.write("users.conf", render(platforms, passwords).encode())
         self.store.write("nats.conf", configuration().read_bytes())
 
     async def _launch(self, executable: Path, kept_port: int) -> None:

@@ -10,6 +10,11 @@ asker, where they reach nothing that he may not reach himself.
 
 The JetStream calls that the server itself answers (CONSUMER.CREATE, .INFO, .DELETE, STREAM.INFO) have, for confined users, the
 prefix CONTROL instead of `$JS.API`: on the usual one their own account, which has no JetStream, would answer as well.
+
+What a confined user hears is what the streams say again once it is stored (`REPUBLISHED` in log/names.py): one confined user
+never hears another one's publish itself, and nobody so hears what the log refused. It arrives under its usual subject.
+
+Not kept apart: all who log in as `client` see each other's answers and own facts; a direct get may hold wildcards.
 """
 
 from __future__ import annotations
@@ -21,14 +26,20 @@ from msgspec import Struct
 
 from farebox.core import ids
 from farebox.core.subjects import ALL, API, LIVE, LIVE_ROW, LOG, TABLE, WRITERS, Row
-from farebox.log.names import BUCKET_STREAM, CHUNKS, METAS, STREAM, durable_of
+from farebox.log.names import (
+    BUCKET_STREAM,
+    CHUNKS,
+    DEAD_STREAM,
+    LIVE_STREAM,
+    METAS,
+    READERS_MAX,
+    REPUBLISHED,
+    STREAM,
+    durable_of,
+)
 
 CONTROL = "$JS.farebox.API"
 """The prefix under which a confined user asks what the server itself answers."""
-STORED = "farebox.stored"
-"""Where the streams say again what they have stored: `farebox.log.x` as `farebox.stored.log.x` (their `republish`)."""
-FOLLOWING_MAX = 4
-"""Readers of the log that one user can have at a time, named `<user>-1` and so on."""
 
 _SYSTEM, _HOME = "SYS", "LOG"
 _API = "$JS.API"
@@ -89,18 +100,14 @@ def users(platforms: Iterable[str]) -> tuple[User, ...]:
     return (User(name="init", at_home=True, free=True), _engine(lanes), *followers, _views(), _client(), *adapters)
 
 
-def render(platforms: Iterable[str], passwords: Mapping[str, str], *, republished: bool = False) -> str:
-    """Return the text of users.conf. `passwords` holds one for each of `names`; the text is as secret as they are.
-
-    `republished`: the streams say again below STORED what they stored, and confined users hear that. Without it they hear
-    only what users of the account of the log publish, also if its append is refused afterwards.
-    """
+def render(platforms: Iterable[str], passwords: Mapping[str, str]) -> str:
+    """Return the text of users.conf. `passwords` holds one for each of `names`; the text is as secret as they are."""
     all_users = users(platforms)
     confined = [user for user in all_users if not user.at_home]
     blocks = [
         _block(_SYSTEM, [_list("users", [f"{{ user: sys, password: {_quoted(passwords['sys'])} }}"])]),
-        _block(_HOME, [_JETSTREAM, *_residents(all_users, passwords), _exports(confined, republished)]),
-        *(_block(user.name, [_login(user, passwords), _imports(user, republished)]) for user in confined),
+        _block(_HOME, [_JETSTREAM, *_residents(all_users, passwords), _exports(confined)]),
+        *(_block(user.name, [_login(user, passwords), _imports(user)]) for user in confined),
     ]
     return f"{_HEAD}accounts {{\n{''.join(blocks)}}}\nsystem_account: {_SYSTEM}\n"
 
@@ -112,8 +119,12 @@ def _engine(lanes: Sequence[str]) -> User:
         name="engine",
         at_home=True,
         says=(*_said(WRITERS, "*"), _live("*"), "_R_.>", *_keeps_blobs(), *(_ack(name) for name in durables)),
-        draws=(*_reads_all(), _BLOB, *_follows("engine"), *(_next(name) for name in durables)),
-        controls=(*_keeps("engine"), *(f"CONSUMER.INFO.{STREAM}.{name}" for name in durables), f"STREAM.INFO.{STREAM}"),
+        draws=(*_reads_all(), *_follows("engine"), *(_next(name) for name in durables)),
+        controls=(
+            *_keeps("engine"),
+            *(f"CONSUMER.INFO.{STREAM}.{name}" for name in durables),
+            *(f"STREAM.INFO.{name}" for name in (STREAM, LIVE_STREAM, DEAD_STREAM, BUCKET_STREAM)),
+        ),
         hears=(f"{API}.>", _CANCELS),
     )
 
@@ -124,7 +135,7 @@ def _follower(writer: str) -> User:
     return User(
         name=writer,
         says=(*own, *_reads(own), *(_keeps_blobs() if large else ())),
-        draws=(*_follows(writer), *([_BLOB] if large else ())),
+        draws=_follows(writer),
         controls=(*_keeps(writer), f"STREAM.INFO.{STREAM}"),
     )
 
@@ -137,7 +148,7 @@ def _adapter(lane: str) -> User:
     return User(
         name=name,
         says=(*own, _live(lane), *_reads((*own, *needed)), _ack(name), *_keeps_blobs()),
-        draws=(_next(name), _BLOB),
+        draws=(_next(name),),
         controls=(f"CONSUMER.INFO.{STREAM}.{name}",),
         hears=(_CANCELS,),
     )
@@ -147,16 +158,13 @@ def _views() -> User:
     return User(
         name="views",
         says=_finds_blobs(),
-        draws=(*_reads_all(), _BLOB, *_follows("views")),
+        draws=(*_reads_all(), *_follows("views")),
         controls=(*_keeps("views"), f"STREAM.INFO.{STREAM}"),
     )
 
 
 def _client() -> User:
-    """Submits, cancels, decides, asks the engine, hears results; reads back its own facts and results by exact subject.
-
-    Large contents it reads by exact subject too, so it must know their name, which is their hash.
-    """
+    """Submits, cancels, decides, asks the engine, hears results; reads back its own facts and results."""
     own = _said(("client",), "*")
     results = _tokens("completed", "recorded", "batch_completed")
     return User(
@@ -193,7 +201,7 @@ def _reads_all() -> tuple[str, ...]:
 
 
 def _keeps_blobs() -> tuple[str, ...]:
-    """Write large contents, look whether they are there, read them by exact subject."""
+    """Write large contents and look whether they are there; read them by exact subject: who reads must know the hash."""
     return (f"{CHUNKS}.>", f"{METAS}.>", *_finds_blobs())
 
 
@@ -202,7 +210,7 @@ def _finds_blobs() -> tuple[str, ...]:
 
 
 def _own_consumers(user: str) -> tuple[str, ...]:
-    return tuple(f"{STREAM}.{user}-{place}" for place in range(1, FOLLOWING_MAX + 1))
+    return tuple(f"{STREAM}.{user}-{place}" for place in range(1, READERS_MAX + 1))
 
 
 def _follows(user: str) -> tuple[str, ...]:
@@ -226,7 +234,10 @@ def _ack(durable: str) -> str:
 _HEAD = """# Made by farebox from its table of facts; changed by hand it is written anew at the next start.
 # One account for the log, one for each user that is confined: he reaches what he imports and nothing else.
 """
-_JETSTREAM = "    jetstream: { max_mem: 64M, max_file: $FAREBOX_MAX_FILE, max_streams: 8, max_consumers: 1000 }\n"
+_JETSTREAM = """    jetstream: {
+      max_mem: 64M, max_file: $FAREBOX_MAX_FILE, max_streams: 8, max_consumers: 1000, max_bytes_required: true
+    }
+"""
 
 
 def _residents(all_users: Sequence[User], passwords: Mapping[str, str]) -> tuple[str]:
@@ -245,33 +256,41 @@ def _entry(user: User, passwords: Mapping[str, str]) -> str:
     return f"{{ {head},\n        permissions: {{ {rights} }} }}"
 
 
-def _exports(confined: Sequence[User], republished: bool) -> str:
+def _exports(confined: Sequence[User]) -> str:
     """One export for each subject, open only to the accounts that import it."""
     takers: dict[str, list[str]] = {}
     for user in confined:
-        for kind, subject, _ in _crossings(user, republished):
+        for kind, subject, _ in _crossings(user):
             many = ", response_type: stream" if kind == "draws" else ""
             what = "stream" if kind == "hears" else "service"
             takers.setdefault(f"{what}: {_quoted(subject)}{many}", []).append(user.name)
     return _list("exports", [f"{{ {what}, accounts: [{', '.join(who)}] }}" for what, who in takers.items()])
 
 
-def _imports(user: User, republished: bool) -> str:
+def _imports(user: User) -> str:
     lines: list[str] = []
-    for kind, subject, local in _crossings(user, republished):
+    for kind, subject, local in _crossings(user):
         what = "stream" if kind == "hears" else "service"
         rename = "" if local == subject else f", to: {_quoted(local)}"
         lines.append(f"{{ {what}: {{ account: {_HOME}, subject: {_quoted(subject)} }}{rename} }}")
     return _list("imports", lines)
 
 
-def _crossings(user: User, republished: bool) -> Iterable[tuple[str, str, str]]:
+def _crossings(user: User) -> Iterable[tuple[str, str, str]]:
     """Yield kind, subject in the account of the log and subject in the user's own for all that crosses between them."""
     yield from (("says", subject, subject) for subject in user.says)
     yield from (("draws", subject, subject) for subject in user.draws)
     yield from (("controls", f"{_API}.{call}", f"{CONTROL}.{call}") for call in user.controls)
     for subject in user.hears:
-        yield "hears", subject.replace("farebox", STORED, 1) if republished else subject, subject
+        yield "hears", _said_again(subject), subject
+
+
+def _said_again(subject: str) -> str:
+    for source, destination in REPUBLISHED.values():
+        root, again = source.removesuffix(">"), destination.removesuffix(">")
+        if subject.startswith(root):
+            return again + subject.removeprefix(root)
+    raise AssertionError(f"no stream says {subject} again")
 
 
 def _block(name: str, parts: Iterable[str]) -> str:

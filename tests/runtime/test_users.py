@@ -1,0 +1,97 @@
+"""The users themselves: nobody has more than the table gives him, and the product's own calls work for each."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from farebox.core.errors import AppendRefused, BadInput
+from farebox.core.subjects import TABLE
+from farebox.log.jetstream import JetStreamLog
+from farebox.log.port import Entry, Fence
+from farebox.runtime.permissions import CONTROL, names, render, users
+
+PLATFORMS = ("openai", "ollama")
+SUBMITTED = "farebox.log.client.submitted.-.c1.t1"
+RESERVED = "farebox.log.quota.reserved.openai.c1.t1"
+COMPLETED = "farebox.log.adapter.completed.openai.c1.t1"
+
+
+def test_every_writer_has_a_user_and_every_fact_its_right():
+    found = {user.name: user for user in users(PLATFORMS)}
+    for row in TABLE:
+        name = "adapter-openai" if row.writer in {"adapter", "late"} else row.writer
+        assert any(said.startswith(f"farebox.log.{row.writer}.{row.token}.") for said in found[name].says), row
+    assert set(names(PLATFORMS)) == {"sys", *found}
+
+
+def test_only_init_is_free_and_nobody_confined_has_a_wildcard_over_the_api():
+    for user in users(PLATFORMS):
+        assert user.free == (user.name == "init")
+        for subject in user.publishes:
+            assert not subject.startswith(("$JS.API.STREAM.C", "$JS.API.STREAM.U", "$JS.API.>", "$JS.>", "$JS.ACK.>", "_INBOX"))
+            assert not subject.endswith((".CREATE.FAREBOX", ".CREATE.FAREBOX.>"))
+        assert all("_INBOX_" + user.name in heard for heard in user.subscribes if "_INBOX" in heard)
+
+
+def test_a_platform_whose_name_cannot_stand_in_a_subject_is_refused():
+    for name in ("a.b", "*", ">", "", 'x" }', "A"):
+        with pytest.raises(BadInput, match="name of a platform"):
+            users([name])
+
+
+def test_the_same_platforms_in_any_order_give_the_same_text():
+    passwords = dict.fromkeys(names(PLATFORMS), "p")
+    assert render(PLATFORMS, passwords) == render(reversed(PLATFORMS), passwords)
+
+
+async def test_the_log_of_the_port_works_for_confined_users(server):
+    """The same calls that the product makes, over accounts: append, read back, follow, compete, large contents, questions."""
+    async with AsyncExitStack() as stack:
+
+        async def log(name):
+            login = server.login(name)
+            opened = await JetStreamLog.connect(
+                login.url,
+                user=name,
+                password=login.password,
+                inbox_prefix=login.inbox_prefix,
+                consumer=f"{name}-1",
+                control="$JS.API" if name in {"init", "engine"} else CONTROL,
+            )
+            stack.push_async_callback(opened.close)
+            return opened
+
+        await (await log("init")).prepare("always", PLATFORMS)
+        client, engine, adapter, views = [await log(name) for name in ("client", "engine", "adapter-openai", "views")]
+        for one in (engine, views):
+            await one.check()
+        handed = asyncio.Queue()
+        await adapter.consume("adapter-openai", handed.put_nowait)
+        ref = await client.put_blob(b"p" * 300_000)
+        assert await client.append([Entry(SUBMITTED, b"one", Fence(SUBMITTED, 0))]) == (1,)
+        with pytest.raises(AppendRefused):
+            await client.append([Entry(SUBMITTED, b"two", Fence(SUBMITTED, 0))])
+        assert await engine.append([Entry(RESERVED, b"r"), Entry("farebox.log.quota.settled.ollama.c.t", b"s")]) == (2, 3)
+        delivery = await asyncio.wait_for(handed.get(), 5)
+        assert (await adapter.last(SUBMITTED)).body == b"one"
+        assert await adapter.get_blob(ref) == b"p" * 300_000
+        results = asyncio.Queue()
+        await client.listen("farebox.log.*.completed.>", lambda subject, body: results.put_nowait((subject, body)))
+        lane = Fence("farebox.log.adapter.*.openai.c1.t1", 0)
+        assert await adapter.append([Entry(COMPLETED, b"done", lane)]) == (4,)
+        await delivery.ack()
+        assert await asyncio.wait_for(results.get(), 5) == (COMPLETED, b"done")
+        seen = []
+        async for facts in views.follow(1):
+            seen += [fact.seq for fact in facts]
+            if len(seen) == 4:
+                break
+        assert seen == [1, 2, 3, 4]
+        assert (await views.position()).last_seq == 4
+
+        async def answer(question):
+            return question + b"?"
+
+        await engine.serve("farebox.api.status", answer)
+        assert await client.request("farebox.api.status", b"well", 2) == b"well?"
