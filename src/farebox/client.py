@@ -27,6 +27,7 @@ from farebox.handle import Answer, Handle, answer_of
 from farebox.log.port import Log, Subscription
 from farebox.posting import new_id, say_cancel, say_submission, submission
 from farebox.tasks import TaskOptions, TaskSpec, spec_of
+from farebox.when import moment_ms
 
 POLL_S = 20.0
 """How long one question for a result waits at the engine."""
@@ -84,7 +85,8 @@ class Client:
     async def find(self, task_id: str) -> Handle:
         """Return the handle of a task by its id alone. Raises BadInput when the engine does not know it."""
         card = await self.status(ids.check(task_id, "task"))
-        return self.handle(str(card["chain_id"]), task_id)
+        result = card["result"]
+        return self.handle(str(result["chain_id"]), str(result["task_id"]))
 
     def batch(
         self,
@@ -112,8 +114,15 @@ class Client:
         return await api.ask(self.log, "status", _given(task=task, state=state, limit=limit))
 
     async def costs(self, by: Iterable[str] = ("platform",), *, since: str | None = None, until: str | None = None) -> api.Json:
-        """Return what was spent (`farebox.costs/1`); money is decimal text, unknown is None."""
-        return await api.ask(self.log, "costs", _given(by=list(by), since=since, until=until), timeout_s=60)
+        """Return what was spent (`farebox.costs/1`); money is decimal text, unknown is None.
+
+        `since` and `until` are spans before now (7d, 12h) or dates. Raises BadInput, BusError.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        window = {
+            name: moment_ms(given, now_ms, name) for name, given in (("since", since), ("until", until)) if given is not None
+        }
+        return await api.ask(self.log, "costs", {"by": list(by), **window}, timeout_s=60)
 
     async def platforms(self) -> api.Json:
         """Return what is there and what is missing (`farebox.platforms/1`)."""

@@ -43,14 +43,16 @@ def test_status_of_a_task_is_its_card(cli):
 
 
 def test_a_card_shows_lists_and_cleans_what_others_wrote():
-    found = {
-        "schema": "s", "task_id": "t", "status": "failed", "attempts": [{"platform": "a", "paid_usd": "0.5", "x": None}],
-        "tags": {"a": "b"}, "models": ["m1", "m2"], "nothing": {"a": None}, "partial_output": "\x1b[31mred",
-    }  # fmt: skip
+    result = {"task_id": "t", "status": "failed", "tags": {"a": "b"}, "partial_output": "\x1b[31mred", "error": None}
+    attempts = [{"platform": "a", "paid_usd": "0.5", "x": None, "duration_ms": 1500}]
+    found = {"schema": "s", "result": result, "attempts": attempts, "models": ["m1", "m2"], "nothing": {"a": None}}
     assert status.card(found) == [
-        "task t · failed", "  attempts:", "    - platform a, paid $0.5000", "  tags: a b", "  models:", "    - m1", "    - m2",
-        "", "�[31mred",
+        "task t · failed", "  tags: a b", "  attempts:", "    - platform a, paid $0.5000, duration 1.5 s", "  models:",
+        "    - m1", "    - m2", "", "�[31mred",
     ]  # fmt: skip
+    due = status.card({"result": {"task_id": "t", "status": "pending"}, "due_ms": 0})
+    assert due == ["task t · pending"]
+    assert status.card({"result": {"task_id": "t", "status": "pending"}, "due_ms": 1})[1].startswith("  due: 19")
     assert status.engine({}) == []
 
 
@@ -64,6 +66,7 @@ def test_a_card_shows_lists_and_cleans_what_others_wrote():
         (["cancel", "x" * 10_240], "is not usable."),
         (["cancel", "unknown-1"], "There is no task unknown-1."),
         (["costs", "--by", "modle"], 'Costs cannot be grouped by "modle". Did you mean "model"?'),
+        (["costs", "--since", "yesterdayish"], "since 'yesterdayish' is no moment. Write 7d, 12h, or a date"),
         (["stauts"], 'There is no command "stauts". Did you mean "status"?'),
         (["zzz"], "See: farebox --help"),
         (["status", "--server", "http://x"], "--server: http://x is no address of a NATS server."),
@@ -90,37 +93,37 @@ def test_costs_come_from_the_log_and_rehearsals_stand_apart(cli, needs, monkeypa
     cli("submit", "hello")
     monkeypatch.setenv("COLUMNS", "120")
     out = cli("costs").out
-    assert "  ".join(out.splitlines()[0].split()) == "platform  billing  tasks  ok  %  tokens  in/out  paid  plan  value"
+    assert "  ".join(out.splitlines()[0].split()) == "platform  billing  tasks  ok  %  tokens  in/out  paid  plan  value  p50  p95"
     assert "Rehearsal dollars. You were charged nothing." in out
     assert needs[-1] == "answers"
     assert cli("costs", "--by", "model", "--since", "7d", "--json").json["by"] == ["model"]
+    assert cli("costs", "--until", "2026-11-01T00:00:00+00:00", "--json").json["until"] == 1_793_491_200_000
+
+
+def row(key, billing, **values):
+    empty = dict.fromkeys(("paid_usd", "plan_value_usd", "possible_usd", "rehearsal_usd", "p50_ms", "p95_ms"))
+    zeros = dict.fromkeys(("tasks", "completed", "input_tokens", "output_tokens", "unpriced", "possible", "estimated"), 0)
+    return {"key": key, "billing": billing, **empty, **zeros, **values}
 
 
 ROWS = [
-    {
-        "platform": "claude-code", "billing": "plan", "tasks": 212, "completed": 209, "input_tokens": 1_204_000,
-        "output_tokens": 88_000, "paid_usd": "0", "plan_value_usd": "4.932", "p50_ms": 4100, "p95_ms": 21_700, "unpriced": 0,
-    },
-    {
-        "platform": "openai", "billing": "metered", "tasks": 57, "completed": 55, "input_tokens": 190_000,
-        "output_tokens": 22_000, "paid_usd": "12345.0915", "plan_value_usd": None, "p50_ms": 1900, "p95_ms": 4400,
-        "unpriced": 3,
-    },
+    row(
+        "claude-code", "plan", tasks=212, completed=209, input_tokens=1_204_000, output_tokens=88_000, paid_usd="0",
+        plan_value_usd="4.932", p50_ms=4100, p95_ms=21_700,
+    ),
+    row(
+        "openai", "metered", tasks=57, completed=55, input_tokens=190_000, output_tokens=22_000, paid_usd="12345.0915",
+        p50_ms=1900, p95_ms=4400, unpriced=3, possible=2, estimated=1,
+    ),
 ]  # fmt: skip
-TOTAL = {
-    "tasks": 269,
-    "completed": 264,
-    "paid_usd": "12345.0915",
-    "plan_value_usd": "4.932",
-    "unpriced": 3,
-    "possible_usd": "1",
-}
+TOTAL = row("total", "", paid_usd="12345.0915", plan_value_usd="4.932", possible_usd="1", tasks=400)
 
 
 @pytest.mark.parametrize("width", range(60, 201, 7))
 def test_no_width_cuts_a_money_cell(width):
-    rehearsal = {**ROWS[0], "platform": "rehearsal", "billing": "rehearsal", "paid_usd": "0.0125"}
-    lines = report({"rows": [*ROWS, rehearsal], "total": TOTAL}, "platform", width)
+    rehearsal = row("rehearsal", "rehearsal", tasks=131, completed=131, rehearsal_usd="0.0125")
+    found = {"rows": [*ROWS, rehearsal], "total": TOTAL, "unpriced_models": ["openai/glm"]}
+    lines = report(found, "platform", width)
     assert all(len(line) <= width for line in lines)
     assert any("$12345.0915*" in line for line in lines)
     assert "paid" in lines[0]
@@ -128,8 +131,11 @@ def test_no_width_cuts_a_money_cell(width):
     assert "$12345.0915*" in total
     if "plan value" in lines[0]:
         assert "$4.9320" in total
-    assert "* without 3 attempts that have no price" in lines
-    assert "+ at most $1.0000 possibly charged" in lines
+    assert "269" in total
+    assert "* without 3 attempts that have no price: openai/glm" in lines
+    assert "+ 2 attempts possibly charged, at most $1.0000" in lines
+    assert "1 attempts are estimates" in lines
+    assert any(line.startswith("rehearsal") and "$0.0125" in line for line in lines)
     assert lines[-1] == "Rehearsal dollars. You were charged nothing."
 
 

@@ -212,24 +212,27 @@ class ScriptedEngine:
         if name := question.get("task"):
             if name not in self.tasks:
                 return {"error": {"code": "FB407", "message": f"There is no task {name}.", "hint": ""}}
-            card = self._document(self.tasks[name].chain, name)
-            return card | {"schema": "farebox.task/1", "type": self.tasks[name].type, "attempts_made": []}
-        rows = [self._document(task.chain, name) for name, task in self.tasks.items()]
+            return {"schema": "farebox.task/1", **self._row(name), "attempts": [], "candidates": [], "due_ms": None}
+        rows = [self._row(name) for name in reversed(self.tasks)]
         wanted = question.get("state")
-        rows = [row for row in rows if wanted in {None, row["status"]}]
+        rows = [row for row in rows if wanted in {None, row["result"]["status"]}]
         engine = {"version": "0.1.0", "bus": "memory", "store": "-", "running": 0, "pending": 0, "pid": 1}
         return {"schema": "farebox.status/1", "engine": engine, "tasks": rows[: question.get("limit") or 100]}
+
+    def _row(self, name: str) -> dict:
+        task = self.tasks[name]
+        return {"result": self._document(task.chain, name), "type": task.type, "submitted_ms": task.at_ms, "ended_ms": None}
 
     async def _costs(self, question) -> dict:
         paid = money.text(money.total(money.parse(cost.paid_usd) for cost in self.costs.values()))
         sums = {
             "tasks": len(self.ends), "completed": len(self.costs), "input_tokens": 10 * len(self.costs),
-            "output_tokens": 5 * len(self.costs), "paid_usd": paid, "plan_value_usd": None, "unpriced": 0,
+            "output_tokens": 5 * len(self.costs), "paid_usd": None, "plan_value_usd": None, "possible_usd": None,
+            "rehearsal_usd": paid, "unpriced": 0, "possible": 0, "estimated": 0, "p50_ms": 1500, "p95_ms": 1500,
         }  # fmt: skip
-        rows = [{"platform": "rehearsal", "billing": "rehearsal", **sums}]
-        empty = dict.fromkeys(("tasks", "completed", "input_tokens", "output_tokens", "unpriced"), 0)
-        total = {**empty, "paid_usd": None, "plan_value_usd": None}
-        return {"schema": "farebox.costs/1", "by": question["by"], "rows": rows, "total": total}
+        rows = [{"key": "rehearsal", "billing": "rehearsal", **sums}]
+        total = {"key": "total", "billing": "", **sums}
+        return {"schema": "farebox.costs/1", **question, "rows": rows, "total": total, "unpriced_models": []}
 
     async def _batch(self, question) -> dict:
         ended = [name for name, end in self.ends.items() if end.batch == question["batch"]]

@@ -64,6 +64,17 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last door: a person gets a line, -v the trace
+        return _failed(arguments, broken(error))
+
+
+def broken(error: Exception) -> FareboxError:
+    """Return our own mistake as a line that can be reported."""
+    found = FareboxError(
+        f"farebox broke: {type(error).__name__}: {error}.", hint="This is our mistake. Run it again with -v and report it."
+    )
+    found.__cause__ = error
+    return found
 
 
 def _dispatched(arguments: Sequence[str]) -> int:

@@ -14,6 +14,18 @@ from farebox.core.errors import BadInput
 from farebox.nearest import did_you_mean
 
 GROUPS = ("platform", "model", "chain", "task", "day")
+REHEARSAL = "rehearsal"
+COUNTS = ("tasks", "completed", "input_tokens", "output_tokens", "unpriced", "possible", "estimated")
+COLUMNS = (
+    Column("billing", drop=4),
+    Column("tasks", right=True),
+    Column("ok %", right=True, drop=3),
+    Column("tokens in/out", right=True, drop=5),
+    Column("paid", right=True),
+    Column("plan value", right=True, drop=8),
+    Column("p50", right=True, drop=7),
+    Column("p95", right=True, drop=6),
+)
 Row = Mapping[str, Any]
 
 
@@ -49,48 +61,36 @@ async def _asked(common: Common, by: str, since: str | None, until: str | None) 
 def report(found: Mapping[str, Any], by: str, columns_max: int) -> list[str]:
     """Return the table for people: real spending with its total, then rehearsals, then what is not known."""
     rows: Sequence[Row] = found["rows"]
-    real = [row for row in rows if row.get("billing") != "rehearsal"]
-    played = [row for row in rows if row.get("billing") == "rehearsal"]
+    real = [row for row in rows if row["billing"] != REHEARSAL]
+    played = [row for row in rows if row["billing"] == REHEARSAL]
     if not rows:
         return ["Nothing was spent yet."]
     lines: list[str] = []
     if real:
-        total: Row = found.get("total") or {}
-        lines += _table(by, [*real, {**total, by: "total", "billing": ""}], columns_max)
-        lines += _remarks(total)
+        total: Row = {**found["total"], "key": "total", "billing": ""}
+        # Counts of the total hold the rehearsals, too; its money does not.
+        total |= {name: sum(row[name] or 0 for row in real) for name in COUNTS}
+        lines += _table(by, [*real, total], columns_max) + _remarks(total, found.get("unpriced_models") or [])
     if played:
         lines += [*([""] if lines else []), *_table(by, played, columns_max), REHEARSED]
     return lines
 
 
 def _table(by: str, rows: Sequence[Row], columns_max: int) -> list[str]:
-    columns = (
-        Column(by, flexible=True),
-        Column("billing", drop=4),
-        Column("tasks", right=True),
-        Column("ok %", right=True, drop=3),
-        Column("tokens in/out", right=True, drop=5),
-        Column("paid", right=True),
-        Column("plan value", right=True, drop=8),
-        Column("p50", right=True, drop=7),
-        Column("p95", right=True, drop=6),
-    )
-    shown = [_cells(by, row) for row in rows]
-    kept = [at for at in range(len(columns)) if at in {0, 2, 5, 6} or any(row[at] not in {cells.UNKNOWN, ""} for row in shown)]
-    return render([columns[at] for at in kept], [[row[at] for at in kept] for row in shown], columns_max)
+    return render((Column(by, flexible=True), *COLUMNS), [_cells(row) for row in rows], columns_max)
 
 
-def _cells(by: str, row: Row) -> list[str]:
-    tasks, completed = row.get("tasks"), row.get("completed")
-    rate = completed / tasks if tasks and completed is not None else None
+def _cells(row: Row) -> list[str]:
+    tasks = row["tasks"]
+    paid = row["rehearsal_usd"] if row["billing"] == REHEARSAL else row["paid_usd"]
     return [
-        cells.text(row.get(by, row.get("key"))),
-        str(row.get("billing") or ""),
+        cells.text(row["key"]),
+        str(row["billing"] or ""),
         cells.count(tasks),
-        cells.percent(rate),
-        f"{cells.tokens(row.get('input_tokens'))} / {cells.tokens(row.get('output_tokens'))}",
-        cells.usd(row.get("paid_usd")) + ("*" if row.get("unpriced") else ""),
-        cells.usd(row.get("plan_value_usd")),
+        cells.percent(row["completed"] / tasks if tasks else None),
+        f"{cells.tokens(row['input_tokens'])} / {cells.tokens(row['output_tokens'])}",
+        cells.usd(paid) + ("*" if row["unpriced"] else ""),
+        cells.usd(row["plan_value_usd"]),
         _millis(row.get("p50_ms")),
         _millis(row.get("p95_ms")),
     ]
@@ -100,10 +100,14 @@ def _millis(duration_ms: float | None) -> str:
     return cells.UNKNOWN if duration_ms is None else cells.seconds(duration_ms / 1000)
 
 
-def _remarks(total: Row) -> list[str]:
+def _remarks(total: Row, unpriced_models: Sequence[str]) -> list[str]:
     remarks: list[str] = []
-    if total.get("unpriced"):
-        remarks.append(f"* without {total['unpriced']} attempts that have no price")
-    if total.get("possible_usd") is not None:
-        remarks.append(f"+ at most {cells.usd(total['possible_usd'])} possibly charged")
+    if total["unpriced"]:
+        names = f": {', '.join(unpriced_models)}" if unpriced_models else ""
+        remarks.append(f"* without {total['unpriced']} attempts that have no price{names}")
+    if total["possible"]:
+        bound = f"at most {cells.usd(total['possible_usd'])}" if total["possible_usd"] is not None else "nobody knows how much"
+        remarks.append(f"+ {total['possible']} attempts possibly charged, {bound}")
+    if total["estimated"]:
+        remarks.append(f"{total['estimated']} attempts are estimates")
     return remarks

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from farebox.cli import session
 from farebox.cli.options import DEFAULT, Common
-from farebox.cli.output import document
+from farebox.cli.output import document, line, note, printable
+
+if TYPE_CHECKING:
+    from farebox.demo import Options
+
+TASKS, SEED = 24, 7
+REPORT = Path("farebox-demo.md")
 
 
 def command(
     path: Path | None = None,
     /,
     *,
-    tasks: int = 24,
-    seed: int = 7,
+    tasks: int = TASKS,
+    seed: int = SEED,
     keep: Annotated[bool, Parameter(negative=())] = False,
     kill: bool = True,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("farebox-demo.md"),
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = REPORT,
     common: Common = DEFAULT,
 ) -> int:
     """See it work: a real server inside, a real run on rehearsal platforms, a report. No key, no account.
@@ -30,30 +35,31 @@ def command(
     Parameters
     ----------
     path
-        A folder of files to work on (default: modules of the standard library).
+        Files to work on (default: modules of the standard library).
     tasks
-        How many files.
+        How many tasks.
     seed
         Decides delays and faults.
     keep
         Keep the temporary store.
     kill
-        Kill the engine with SIGKILL in the middle, and see it go on.
+        Kill the engine in the middle, to see it recover.
     output
-        Where the digests go.
+        Where the digest goes.
     """
-    from farebox.demo import Options, run  # noqa: PLC0415 - the whole engine
+    from farebox.demo import Options  # noqa: PLC0415 - the whole engine
 
     options = Options(path=str(path or ""), tasks=tasks, seed=seed, keep=keep, kill=kill, out=str(output))
+    return session.run(lambda: _shown(common, options))
 
-    def say(line: str) -> None:
-        (sys.stderr if common.json else sys.stdout).write(line + "\n")
-        (sys.stderr if common.json else sys.stdout).flush()
 
-    async def told() -> int:
-        report = await run(options, say)
-        if common.json:
-            document(msgspec.to_builtins(report))
-        return 0 if report.good else 1
+async def _shown(common: Common, options: Options) -> int:
+    from farebox.demo import run  # noqa: PLC0415
 
-    return session.run(told)
+    def say(text: str) -> None:
+        note(common, printable(text)) if common.json else line(printable(text))
+
+    report = await run(options, say)
+    if common.json:
+        document(msgspec.to_builtins(report))
+    return 0 if report.good else 1

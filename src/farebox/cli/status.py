@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -64,8 +65,9 @@ async def _asked(common: Common, task: str | None, state: str | None, limit: int
             found = await client.status(state=state, limit=limit)
         else:
             handle = await client.find(task)
-            found = await client.status(task)
-            found["output"] = (await client.result_whole(handle)).output if output else found.get("output", "")
+            found = await client.status(handle.task_id)
+            if output:
+                found["result"]["output"] = (await client.result_whole(handle)).output
     if common.json:
         document(found)
     else:
@@ -92,12 +94,13 @@ def engine(about: Mapping[str, Any]) -> list[str]:
 
 def card(found: Mapping[str, Any], *, output: bool = False) -> list[str]:
     """Return one task, a line for each thing known."""
-    lines = [f"task {found['task_id']} · {found['status']}"]
-    for name, value in found.items():
-        if name in {"schema", "task_id", "status", "output", "partial_output"} or value in (None, "", [], {}):
-            continue
-        lines += _shown(name, value)
-    text = str(found.get("output") or found.get("partial_output") or "")
+    result: Mapping[str, Any] = found["result"]
+    lines = [f"task {result['task_id']} · {result['status']}"]
+    rest = {name: value for name, value in found.items() if name not in {"schema", "result"}}
+    for name, value in {**result, **rest}.items():
+        if name not in {"task_id", "status", "output", "partial_output"} and value not in (None, "", [], {}, False):
+            lines += _shown(name, value)
+    text = str(result.get("output") or result.get("partial_output") or "")
     if text:
         lines += ["", *(printable(text).splitlines() if output else [one_line(text, max(20, width() - 1))])]
     return lines
@@ -123,28 +126,32 @@ def _parts(known: Mapping[str, Any]) -> str:
 
 
 def _label(name: str) -> str:
-    return name.removesuffix("_usd").replace("_", " ")
+    return name.removesuffix("_usd").removesuffix("_ms").removesuffix("_s").replace("_", " ")
 
 
 def _value(name: str, value: Any) -> str:
     if name.endswith("_usd"):
         return cells.usd(value)
+    if name.endswith("ed_ms") or name == "due_ms":
+        return datetime.fromtimestamp(value / 1000, UTC).astimezone().isoformat(" ", "seconds")
+    if name.endswith(("_ms", "_s")):
+        return cells.seconds(value / 1000 if name.endswith("_ms") else value)
     return one_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:
-    cost: Mapping[str, Any] = task.get("cost") or task
-    error: Any = task.get("error") or ""
-    unpriced = "*" if cost.get("status") == "unpriced" else ""
+    result: Mapping[str, Any] = task["result"]
+    cost: Mapping[str, Any] = result["cost"]
+    error: Any = result.get("error") or {}
     return [
-        str(task["task_id"]),
-        str(task["status"]),
-        cells.text(task.get("platform")),
-        cells.text(task.get("model")),
+        str(result["task_id"]),
+        str(result["status"]),
+        cells.text(result.get("platform")),
+        cells.text(result.get("model")),
         cells.text(task.get("type")),
-        cells.seconds(task.get("duration_s")),
-        cells.usd(cost.get("paid_usd")) + unpriced,
+        cells.seconds(result.get("duration_s")),
+        cells.usd(cost.get("paid_usd")) + ("*" if cost.get("status") == "unpriced" else ""),
         cells.usd(cost.get("plan_value_usd")),
-        cells.text(task.get("batch_id")),
-        _parts(error) if isinstance(error, dict) else str(error),  # pyright: ignore[reportUnknownArgumentType]
+        cells.text(result.get("batch_id")),
+        str(error.get("error_class", "")),
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from farebox.cli.output import one_line
 
 GAP = "  "
-SHORTEST = 8
+SHORTEST = 12
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from farebox import discovery, engines
 from farebox.api import raised
 from farebox.cli import session
+from farebox.cli.app import broken
 from farebox.cli.options import DEFAULT, Common
 from farebox.cli.output import document, note
 from farebox.client import joined
@@ -50,8 +51,9 @@ def command(
         return _detached(common, place, durability)
     try:
         return session.run(lambda: _served(common, config, place, ready_fd), serves=True)
-    except FareboxError as error:
-        _tell(ready_fd, {"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+    except Exception as error:
+        said = error if isinstance(error, FareboxError) else broken(error)
+        _tell(ready_fd, {"error": {"code": said.code, "message": said.message, "hint": said.hint}})
         raise
 
 
@@ -102,7 +104,7 @@ def _detached(common: Common, place: Path, durability: str | None) -> int:
     with (place / LOG_FILE).open("ab") as log:
         began = log.tell()
         child = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "farebox", "up", *_same_options(common, durability), "--ready-fd", str(writing)],
+            [sys.executable, "-m", "farebox", "up", "-v", *_same_options(common, durability), "--ready-fd", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
