@@ -28,7 +28,7 @@ WHERE NOT coalesce(subject IN (
         prefix || CASE WHEN laned THEN platform ELSE '-' END || '.' || CASE tail
             WHEN 'task' THEN chain || '.' || task WHEN 'batch' THEN batch || '.-' ELSE '-.-' END,
         other_prefix || CASE WHEN other_laned THEN platform ELSE '-' END || '.' || chain || '.' || task), false)
-    OR version <> 1 OR attempt NOT BETWEEN 0 AND 10000
+    OR coalesce(version, 1) <> current OR attempt NOT BETWEEN 0 AND 10000
     OR fact = 'TaskCompleted' AND coalesce(status, '') NOT IN ('completed', 'failed', 'cancelled')
     OR fact = 'CostRecorded' AND status NOT IN ('priced', 'unpriced', 'estimated', 'possible')
     OR billing NOT IN ('plan', 'metered', 'free', 'rehearsal') OR charged NOT IN ('none', 'possible', 'known')

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from msgspec import Struct
 from farebox.core import subjects, wire
 from farebox.core.errors import BadFact, BusError, StoreInUse
 from farebox.log.port import Stored
+from farebox.views.digest import digest
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,6 +30,8 @@ MEMORY = ":memory:"
 CHUNK_BYTES_MAX = 16 * 1024 * 1024
 CHUNK_FACTS_MAX = 20_000
 """What goes into one transaction: more is no faster and takes more memory."""
+ROWS_MAX = 10_000
+"""Rows that are in memory at once when all are read."""
 TABLES: dict[str, tuple[str, ...]] = {
     "submissions": ("TaskSubmitted",),
     "routes": ("TaskRouted",),
@@ -70,7 +74,8 @@ class Ledger:
     def open(cls, path: Path | str) -> Ledger:
         """Open or make the file at `path` (or ":memory:"). A damaged one is moved aside, and `notices` says so.
 
-        Tables of another version of farebox are emptied. Raises StoreInUse when another process has the file open.
+        Tables of another version of farebox are emptied. Raises StoreInUse when another process has the file open, BusError
+        when it may not be read and written.
         """
         where = str(path)
         if where == MEMORY:
@@ -79,11 +84,12 @@ class Ledger:
         try:
             return cls(_connect(where), ())
         except _duckdb().Error as error:
-            if "lock" in str(error):
+            if "Could not set lock" in str(error):
                 raise StoreInUse(
                     f"The ledger {where} is in use by another process.", hint="Stop it with: farebox down"
                 ) from error
-            return cls(_connect(where), (_move_aside(Path(where), error),))
+            notice = _move_aside(Path(where), error)
+        return cls(_connect(where), (notice,))
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -121,19 +127,20 @@ class Ledger:
             self._checkpoint = Checkpoint(self._checkpoint.created, chunk[-1].seq)
         return len(new)
 
-    def rows(self, question: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Return the answer to a named question of questions.sql. Safe from any thread."""
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        """Hold still what the tables say now, for as many questions as are asked inside. Safe from any thread."""
         with self._connection.cursor() as cursor:
-            cursor.execute(_named("questions")[question], parameters or None)
-            names = [str(column[0]) for column in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            cursor.execute("BEGIN")
+            try:
+                yield Snapshot(cursor)
+            finally:
+                cursor.execute("ROLLBACK")
 
-    def stream(self, query: str, rows_max: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a SELECT, many at a time."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(query)
-            while rows := cursor.fetchmany(rows_max):
-                yield rows
+    def digest(self) -> str:
+        """Return the SHA-256 over the canonical rows of every view (views/digest.py)."""
+        with self.snapshot() as now:
+            return digest(now.stream)
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
@@ -190,6 +197,25 @@ class Ledger:
         return row
 
 
+class Snapshot:
+    """The tables as they were at one moment."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def rows(self, question: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Return the answer to a named question of questions.sql."""
+        self._cursor.execute(_named("questions")[question], parameters or None)
+        names = [str(column[0]) for column in self._cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in self._cursor.fetchall()]
+
+    def stream(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a SELECT, many at a time."""
+        self._cursor.execute(query)
+        while rows := self._cursor.fetchmany(ROWS_MAX):
+            yield rows
+
+
 class _Transaction:
     """All or nothing."""
 
@@ -221,23 +247,27 @@ def _connect(where: str) -> duckdb.DuckDBPyConnection:
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Tell DuckDB which subjects each fact may stand on: the table of core/subjects.py."""
+    """Tell DuckDB which version each fact has and on which subjects it may stand: the table of core/subjects.py."""
     said: dict[str, list[Any]] = {}
     for row in subjects.TABLE:
         prefix, name = f"{subjects.LOG}.{row.writer}.{row.token}.", row.fact.__name__
         if name in said:
-            said[name][4:] = [prefix, row.place in LANED]
+            said[name][5:] = [prefix, row.place in LANED]
         else:
-            said[name] = [name, prefix, row.place in LANED, TAILS.get(row.place, "none"), None, False]
+            said[name] = [name, wire.VERSIONS[name], prefix, row.place in LANED, TAILS.get(row.place, "none"), None, False]
     connection.execute(
-        "CREATE TEMP TABLE said_where (fact VARCHAR, prefix VARCHAR, laned BOOLEAN, tail VARCHAR, other_prefix VARCHAR,"
-        " other_laned BOOLEAN)"
+        "CREATE TEMP TABLE said_where (fact VARCHAR, current BIGINT,"
+        " prefix VARCHAR, laned BOOLEAN, tail VARCHAR, other_prefix VARCHAR, other_laned BOOLEAN)"
     )
-    connection.executemany("INSERT INTO said_where VALUES (?, ?, ?, ?, ?, ?)", list(said.values()))
+    connection.executemany("INSERT INTO said_where VALUES (?, ?, ?, ?, ?, ?, ?)", list(said.values()))
 
 
 def _move_aside(path: Path, error: Exception) -> str:
-    """Rename a file that cannot be read, and its write-ahead log. Raises OSError when even that is not possible."""
+    """Rename a file that DuckDB cannot read, and its write-ahead log. Raises BusError for one that nobody may read."""
+    try:
+        path.open("r+b").close()
+    except OSError as refused:
+        raise BusError(f"The ledger {path} cannot be opened: {refused.strerror}.") from error
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1

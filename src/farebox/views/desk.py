@@ -1,0 +1,125 @@
+"""The desk: the engine's questions to the views, answered as plain JSON. Views are written here too, by one writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from farebox.core.errors import BadInput
+from farebox.log.port import Stored
+from farebox.views import questions
+from farebox.views.ledger import Checkpoint, Ledger
+
+Json = dict[str, Any]
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+BLOBS = {"output": "output_ref", "partial_output": "partial_ref"}
+
+
+class Desk:
+    """The views of one store. Questions are safe from any thread; `ingest`, `begin` and `forget` belong to one."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._ledger = Ledger.open(path)
+        self.notices = self._ledger.notices
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Which log the views hold and how much of it."""
+        return self._ledger.checkpoint
+
+    def begin(self, created: str) -> int:
+        """Get ready for the log `created`; return the first sequence wanted."""
+        return self._ledger.begin(created)
+
+    def ingest(self, batch: Sequence[Stored]) -> int:
+        """Add facts in log order. Raises BusError when the file cannot be written."""
+        return self._ledger.ingest(batch)
+
+    def forget(self) -> None:
+        """Begin anew with the same log."""
+        self._ledger.forget(self._ledger.checkpoint.created)
+
+    def digest(self) -> str:
+        """Return the sha256 over the canonical rows of every view."""
+        return self._ledger.digest()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._ledger.close()
+
+    def counts(self) -> Json:
+        """Return the facts of each kind and the rows of each view."""
+        return dict(questions.counts(self._ledger))
+
+    def result(self, chain: str, task: str) -> Json | None:
+        """Return the result document of a task, with references to texts that are too large; empty chain: any."""
+        place = (chain, task) if chain else questions.find(self._ledger, task)
+        found = questions.result(self._ledger, *place) if place else None
+        if found is None or place is None:
+            return None
+        document: Json = msgspec.to_builtins(found)
+        for name, ref in questions.blobs(self._ledger, *place).items():
+            document[BLOBS[name]] = msgspec.to_builtins(ref)
+        return document
+
+    def tasks(self, *, state: str = "", limit: int = 20) -> list[Json]:
+        """Return the newest tasks, newest first."""
+        rows = questions.tasks(self._ledger, state=cast("Any", state), limit=limit)
+        return [_flat(row) for row in rows]
+
+    def task_card(self, task: str) -> Json | None:
+        """Return all about one task, None when nobody knows it. The beginning of an id is enough where it is unique."""
+        place = questions.find(self._ledger, task)
+        card = questions.task_card(self._ledger, *place) if place else None
+        return None if card is None else _flat(card)
+
+    def costs(self, by: Sequence[str], *, since: str | None = None, until: str | None = None) -> Json:
+        """Return what was spent, by one key. Raises BadInput for a key or a moment that does not read."""
+        (key,) = by if len(by) == 1 else ("",)
+        if key not in questions.BY:
+            raise BadInput(
+                f"Costs cannot be grouped by {','.join(by)[:60]!r}.", hint=f"Choose one of: {', '.join(questions.BY)}."
+            )
+        window = {"since_ms": moment_ms(since, 0), "until_ms": moment_ms(until, questions.FOREVER_MS)}
+        found: Json = msgspec.to_builtins(questions.costs(self._ledger, key, **window))
+        for row in found["rows"]:
+            row[key] = row["key"]
+        return found
+
+    def batch(self, batch: str) -> Json | None:
+        """Return the state of a batch, None when nobody knows it."""
+        found = questions.batch(self._ledger, batch)
+        return None if found is None else msgspec.to_builtins(found)
+
+    def results(self, batch: str, *, after: int = 0) -> list[Json]:
+        """Return results of a batch in the order of their ends, each with its sequence."""
+        return [
+            {"seq": seq, **msgspec.to_builtins(result)} for seq, result in questions.results(self._ledger, batch, after=after)
+        ]
+
+
+def moment_ms(text: str | None, default: int) -> int:
+    """Return ms since 1970 of `2026-11-21`, `2026-11-21T10:00` (UTC unless it says more) or `7d` (ago). Raises BadInput."""
+    if not text:
+        return default
+    unit = UNITS.get(text[-1:])
+    try:
+        if unit and text[:-1].isdigit():
+            moment = datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        return int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{text[:40]!r} is no moment.", hint="Write 7d, 12h, 2026-11-21 or 2026-11-21T10:00.") from error
+
+
+def _flat(row: Any) -> Json:
+    """Return a row with the result's fields beside its own; texts stay out of lists."""
+    document: Json = msgspec.to_builtins(row)
+    result: Json = document.pop("result")
+    return {**result, **document}
