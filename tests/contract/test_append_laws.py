@@ -118,6 +118,14 @@ async def test_more_than_a_thousand_or_nothing_is_our_own_mistake(log, entry):
         await log.append([])
 
 
+async def test_a_batch_that_fences_a_subject_it_writes_itself_is_our_own_mistake(log, entry):
+    """The server would call it busy for ever."""
+    own = "cost.recorded.openai.c.t"
+    with pytest.raises(AssertionError, match="writes itself"):
+        await log.append([entry(own, b"1", own, 0), entry(own, b"2", own, 0)])
+    assert (await log.position()).last_seq == 0
+
+
 async def test_many_appends_at_once_are_all_stored(log, entry):
     seqs = await asyncio.gather(*(log.append([entry(f"client.submitted.-.c.t{n}")]) for n in range(100)))
     assert sorted(seq for (seq,) in seqs) == list(range(1, 101))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from farebox.core.errors import AppendBusy, AppendUnknown, NotReachable
 from farebox.log.answers import stored
 from farebox.log.connection import Connection, Unanswered
-from farebox.log.names import check_entry
-from farebox.log.port import BATCH_MAX, Entry
+from farebox.log.names import check_batch
+from farebox.log.port import Entry
 
 _LAST = "Nats-Expected-Last-Subject-Sequence"
 _FILTER = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -32,9 +32,7 @@ class Appender:
 
     async def append(self, entries: Sequence[Entry]) -> tuple[int, ...]:
         """Store all entries or none and return their sequences. Raises as the port says."""
-        assert 0 < len(entries) <= BATCH_MAX, len(entries)
-        for entry in entries:
-            check_entry(entry.subject, entry.body, entry.fence.filter if entry.fence else None)
+        check_batch(entries)
         try:
             await self._connection.connected()
             return await (self._single(entries[0]) if len(entries) == 1 else self._batch(entries))

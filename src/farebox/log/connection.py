@@ -58,7 +58,11 @@ class Connection:
         await self._connect(urls, {**options, "inbox_prefix": prefix})
         self._first_faults = None
         self._up.set()
-        await self.hear(f"{self._base}.r.*", self._answered)
+        try:
+            await self.hear(f"{self._base}.r.*", self._answered)
+        except BusError:
+            await self.close()
+            raise
 
     async def hear(self, subject: str, ear: Ear, queue: str = "") -> NatsSubscription:
         """Subscribe and come back when the server knows it. Raises AccessDenied, NotReachable."""
@@ -190,8 +194,10 @@ class Connection:
         return max(found, key=lambda fault: "auth" in str(fault).lower())
 
     async def _flush(self) -> None:
+        """Wait until the server has read what was sent: nats-py's first ping overtakes what is not written yet."""
         try:
-            await _sent(self.client.flush(timeout=round(ANSWER_WAIT_S)))
+            for _ in range(2):
+                await _sent(self.client.flush(timeout=round(ANSWER_WAIT_S)))
         except TimeoutError as late:
             raise NotReachable("The server does not answer.") from late
 

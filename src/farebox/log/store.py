@@ -15,8 +15,8 @@ from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, LogDam
 from farebox.core.terms import Ref
 from farebox.log.bus import MemoryBus
 from farebox.log.durable import Durable
-from farebox.log.names import ACK_WAIT_S, check_entry, durable_filter
-from farebox.log.port import BATCH_MAX, Entry, Position, Stored
+from farebox.log.names import ACK_WAIT_S, check_batch, durable_filter
+from farebox.log.port import Entry, Position, Stored
 
 
 class Fate(Enum):
@@ -78,9 +78,7 @@ class MemoryStore:
         Who listens on the bus hears them in any case, as on the server: also what is refused.
         Raises AppendRefused, AppendBusy, AppendUnknown, LogFull, BadFact.
         """
-        assert 0 < len(entries) <= BATCH_MAX, len(entries)
-        for entry in entries:
-            check_entry(entry.subject, entry.body, entry.fence.filter if entry.fence else None)
+        check_batch(entries)
         fate = self._fate(entries)
         if fate is Fate.LOST:
             raise AppendUnknown("No answer came.")

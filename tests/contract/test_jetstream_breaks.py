@@ -1,0 +1,217 @@
+"""What happens when the server goes, freezes, comes back, or the network lies. Real servers, really killed."""
+
+import asyncio
+import signal
+
+import msgspec
+import pytest
+
+from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, LogDamaged, LogFull, LogUnfit, NotReachable
+from farebox.log import connection as connection_file
+from farebox.log.jetstream import JetStreamLog
+from farebox.log.streams import Sizes
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """An answer is waited for half a second."""
+    monkeypatch.setattr(
+        connection_file.Connection.ask, "__kwdefaults__", connection_file.Connection.ask.__kwdefaults__ | {"wait_s": 0.5}
+    )
+
+
+async def outcome_of(log, *entries):
+    return (await asyncio.gather(log.append(entries), return_exceptions=True))[0]
+
+
+async def test_a_reading_goes_on_where_it_was_after_the_server_was_killed(opened, own_server, entry, reading):
+    health = []
+    log = await opened(on_health=health.append)
+    await log.append([entry(f"router.routed.-.c.t{n}") for n in range(50)])
+    reader = reading(log)
+    await reader.until(50)
+    own_server.restart()
+    other = await opened()
+    await other.append([entry(f"router.routed.-.c.u{n}") for n in range(50)])
+    facts = await reader.until(100)
+    assert [fact.seq for fact in facts] == list(range(1, 101))
+    assert health[0]
+    assert health[-1] == ""
+
+
+async def test_a_reading_survives_a_kill_in_the_middle_of_a_replay(opened, own_server, entry):
+    log = await opened()
+    for n in range(12):
+        await log.append([entry(f"router.routed.-.c.t{n}x{m}", b"x" * 400) for m in range(1000)])
+    seqs = []
+    async for facts in log.follow(1):
+        if len(seqs) < 3000 <= len(seqs) + len(facts):
+            own_server.restart()
+        seqs.extend(fact.seq for fact in facts)
+        if len(seqs) >= 12_000:
+            break
+    assert seqs == list(range(1, 12_001))
+
+
+async def test_a_consumer_goes_on_after_the_server_was_killed(opened, own_server, entry):
+    log = await opened()
+    held = asyncio.Queue()
+    await log.consume("adapter-openai", held.put_nowait)
+    await log.append([entry("quota.reserved.openai.c.t1")])
+    async with asyncio.timeout(15):
+        await (await held.get()).ack()
+        own_server.restart()
+        other = await opened()
+        await other.append([entry("quota.reserved.openai.c.t2")])
+        bodies = {(await held.get()).stored.subject}
+        while "farebox.log.quota.reserved.openai.c.t2" not in bodies:
+            bodies.add((await held.get()).stored.subject)
+
+
+async def test_those_who_listen_and_serve_are_there_again_after_a_restart(opened, own_server):
+    log, back = await opened(), asyncio.Event()
+    heard = asyncio.Queue()
+
+    async def handler(body):
+        return body
+
+    await log.listen("farebox.live.>", lambda _, body: heard.put_nowait(body))
+    await log.serve("farebox.api.echo", handler)
+    log._connection.on_reconnect.add(back.set)
+    own_server.restart()
+    other = await opened()
+    async with asyncio.timeout(10):
+        await back.wait()
+        assert await other.request("farebox.api.echo", b"again", 5) == b"again"
+        await other.publish("farebox.live.x", b"text")
+        assert await heard.get() == b"text"
+
+
+async def test_an_append_while_the_server_is_away_waits_and_then_says_that_nothing_was_stored(
+    opened, own_server, entry, monkeypatch
+):
+    log = await opened()
+    own_server.kill()
+    monkeypatch.setattr(connection_file.Connection.connected, "__defaults__", (0.3,))
+    outcome = await outcome_of(log, entry("router.routed.-.c.t"))
+    while isinstance(outcome, AppendUnknown):  # the first one may be on its way when the connection breaks
+        outcome = await outcome_of(log, entry("router.routed.-.c.t"))
+    assert isinstance(outcome, AppendBusy)
+    await log.publish("farebox.live.x", b"lost without a word")
+    with pytest.raises(NotReachable):
+        await log.last("farebox.log.router.routed.-.c.t")
+    own_server.start()
+    monkeypatch.undo()
+    assert await log.append([entry("router.routed.-.c.t")]) == (1,)
+
+
+async def test_an_append_into_a_frozen_server_is_unknown_and_reading_back_finds_it(opened, own_server, entry, impatient):
+    log = await opened()
+    own = "router.routed.-.c.t"
+    await log.append([entry("router.routed.-.c.first")])
+    own_server.signal(signal.SIGSTOP)
+    with pytest.raises(AppendUnknown):
+        await log.append([entry(own, b"mine", own, 0)])
+    own_server.signal(signal.SIGCONT)
+    async with asyncio.timeout(5):
+        while (found := await log.last(f"farebox.log.{own}")) is None:
+            await asyncio.sleep(0.01)
+    assert (found.body, found.seq) == (b"mine", 2)
+    with pytest.raises(AppendRefused) as refusal:
+        await log.append([entry(own, b"mine", own, 0)])
+    assert refusal.value.last_seq == 2
+
+
+async def test_an_append_cut_off_is_unknown_at_once_and_is_not_sent_later(opened, own_server, entry):
+    log = await opened()
+    own_server.signal(signal.SIGSTOP)
+    appends = [asyncio.ensure_future(log.append([entry(f"router.routed.-.c.t{n}")])) for n in range(3)]
+    while len(log._connection._waiting) < 3:
+        await asyncio.sleep(0)
+    own_server.restart()
+    outcomes = await asyncio.wait_for(asyncio.gather(*appends, return_exceptions=True), 4)
+    assert {type(outcome) for outcome in outcomes} == {AppendUnknown}
+    assert await log.append([entry("router.routed.-.c.after")]) == (1,)
+
+
+async def test_a_batch_cut_off_leaves_nothing_or_all(opened, own_server, entry):
+    log = await opened()
+    batch = [entry(f"router.routed.-.c.t{n}", b"x" * 1000) for n in range(500)]
+    for _ in range(4):
+        before = (await log.position()).last_seq
+        appending = asyncio.ensure_future(log.append(batch))
+        await asyncio.sleep(0.003)
+        own_server.restart()
+        outcome = (await asyncio.gather(appending, return_exceptions=True))[0]
+        assert isinstance(outcome, (tuple, AppendUnknown, AppendBusy)), outcome
+        assert (await log.position()).last_seq - before in ({500} if isinstance(outcome, tuple) else {0, 500})
+
+
+async def test_a_log_that_was_replaced_is_damage_for_who_was_reading_it(opened, entry):
+    log = await opened()
+    await log.append([entry("router.routed.-.c.t")])
+    facts = log.follow(1)
+    assert len(await anext(facts)) == 1
+    await log._connection.ask("$JS.API.STREAM.DELETE.FAREBOX")
+    await log.prepare("always", [])
+    with pytest.raises(LogDamaged, match="replaced"):
+        await anext(facts)
+
+
+async def test_a_log_that_was_deleted_is_said_and_never_made_again_by_a_reader(opened, entry, reading):
+    log = await opened()
+    await log.append([entry("router.routed.-.c.t")])
+    reader = reading(log)
+    await reader.until(1)
+    await log._connection.ask("$JS.API.STREAM.DELETE.FAREBOX")
+    with pytest.raises(LogUnfit, match="FAREBOX is missing"):
+        await asyncio.wait_for(reader.end(), 10)
+    with pytest.raises(LogUnfit, match="FAREBOX is missing"):
+        await log.position()
+    with pytest.raises(AppendBusy):
+        await log.append([entry("router.routed.-.c.t")])
+
+
+async def test_a_hole_in_the_log_is_damage_and_names_the_place(opened, own_server, entry, reading):
+    """A block of the store is gone; the server starts, says it is well, and would read over it in silence."""
+    log = await opened()
+    for n in range(30):
+        await log.append([entry(f"router.routed.-.c.t{n}x{m}", b"x" * 60_000) for m in range(10)])
+    own_server.kill()
+    blocks = sorted((own_server.directory / "js").rglob("FAREBOX/msgs/*.blk"), key=lambda path: int(path.stem))
+    assert len(blocks) >= 3
+    blocks[1].unlink()
+    own_server.start()
+    with pytest.raises(LogDamaged, match="the facts between are gone"):
+        await reading(log).until(300)
+
+
+async def test_a_full_log_says_so_and_stores_nothing(own_server, entry):
+    log = await JetStreamLog.connect(own_server.url)
+    small = msgspec.structs.replace(Sizes(), log_bytes=100_000, blob_bytes=300_000)
+    await log.prepare("always", [], sizes=small)
+    outcomes = [await outcome_of(log, entry(f"router.routed.-.c.t{n}", b"x" * 20_000)) for n in range(6)]
+    assert isinstance(outcomes[0], tuple)
+    assert isinstance(outcomes[-1], LogFull)
+    last = (await log.position()).last_seq
+    with pytest.raises(LogFull):
+        await log.append([entry(f"router.routed.-.c.u{n}", b"x" * 50_000) for n in range(3)])
+    assert (await log.position()).last_seq == last
+    with pytest.raises(LogFull):
+        await log.put_blob(b"x" * 900_000)
+    await log.close()
+
+
+async def test_closing_beside_a_frozen_server_does_not_hang(opened, own_server, entry, reading):
+    log = await opened()
+    await log.append([entry("router.routed.-.c.t")])
+    reader = reading(log)
+    await reader.until(1)
+    own_server.signal(signal.SIGSTOP)
+    appending = asyncio.ensure_future(log.append([entry("router.routed.-.c.t2")]))
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(4):
+        await log.close()
+        assert isinstance((await asyncio.gather(appending, return_exceptions=True))[0], AppendUnknown)
+        await reader.end()
+    own_server.signal(signal.SIGCONT)
