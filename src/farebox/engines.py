@@ -45,7 +45,7 @@ class Hosted:
 
     async def wait(self) -> None:
         """Wait for what ends the engine by force. Raises LogDamaged and kin, LogUnfit when the server cannot be kept up."""
-        tasks = {asyncio.ensure_future(self.engine.wait())} | ({self._watched} if self._watched else set())
+        tasks = [asyncio.ensure_future(self.engine.wait()), *([self._watched] if self._watched else [])]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -180,11 +180,14 @@ async def _running(
     from farebox.runtime import caller  # noqa: PLC0415
     from farebox.runtime.engine import Engine  # noqa: PLC0415
     from farebox.runtime.prices import compile_prices  # noqa: PLC0415
-    from farebox.views.ledger import Ledger  # noqa: PLC0415
+    from farebox.views.desk import Desk  # noqa: PLC0415
 
     kinds = {kind.name: kind for kind in platform_kinds()}
     stack.push_async_callback(caller.close)
     local = config.settings.platforms if only_views else await _with_stand_ins(stack, config.settings.platforms)
+    desk = Desk(place.path / "views" / "ledger.duckdb")
+    for notice in desk.notices:
+        _report(notice)
     about = {
         "version": __version__,
         "bus": url,
@@ -195,7 +198,7 @@ async def _running(
     }
     engine = Engine(
         log, config.settings, actors=() if only_views else actors(), kinds=kinds, prices=compile_prices(),
-        views=Ledger.open(place.path / "views" / "ledger.duckdb"), folder=place.path, secret=place.key(), about=about,
+        views=desk, folder=place.path, secret=place.key(), about=about,
         local=local, environ=os.environ,
     )  # fmt: skip
     stack.push_async_callback(engine.stop)

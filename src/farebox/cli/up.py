@@ -45,6 +45,8 @@ def command(
     ready_fd
         Where to say that it is ready.
     """
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)  # the server and the programs of platforms must not hold it open
     config = common.settings(engine__durability=durability)
     place = common.place(config)
     if detach:

@@ -1,7 +1,4 @@
-"""Keeps the views behind the log by a few commits: facts are handed over as they are read, and written in a thread.
-
-All use of the views goes through one thread, so a question sees whole commits and never a half one.
-"""
+"""Keeps the views behind the log by a few commits: facts are handed over as they are read, and written in one thread."""
 
 from __future__ import annotations
 
@@ -15,21 +12,17 @@ from farebox.log.port import Log, Stored
 COMMIT_S = 0.03
 """Facts are joined for so long into one transaction: a commit costs 12 to 14 ms whatever its size up to 1000 facts."""
 CHUNK_FACTS = 20_000
+READERS = 2
 
 
 class Views(Protocol):
     """What the runtime needs of the views; views/ledger.py is it."""
 
-    @property
-    def checkpoint(self) -> tuple[str, int]:
-        """The log's creation and the last sequence folded."""
+    def begin(self, created: str) -> int:
+        """Say which log comes; another one than before: forget everything first. Returns the first sequence wanted."""
         ...
 
-    def begin(self, created: str) -> None:
-        """Say which log comes. Another one than before: forget everything first."""
-        ...
-
-    def ingest(self, batch: Sequence[Stored]) -> None:
+    def ingest(self, batch: Sequence[Stored]) -> int:
         """Fold facts, in order, and the new checkpoint in one transaction."""
         ...
 
@@ -41,8 +34,8 @@ class Views(Protocol):
         """Return the sha256 of all views' canonical rows."""
         ...
 
-    def counts(self) -> dict[str, int]:
-        """Return the rows of each view."""
+    def counts(self) -> dict[str, Any]:
+        """Return what the views hold."""
         ...
 
     def close(self) -> None:
@@ -55,18 +48,18 @@ class Projection:
 
     def __init__(self, views: Any) -> None:
         self.views = views
-        self.seq: int = views.checkpoint[1]
+        self.seq = 0
         self._queue: list[Stored] = []
         self._news = asyncio.Event()
         self._moved = asyncio.Condition()
         self._watched: dict[str, list[asyncio.Future[int]]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="views")
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="questions")
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, created: str) -> int:
         """Look whether these are views of that log; return the first sequence they want. Facts must come from there on."""
-        await self.ask(lambda: self.views.begin(created))
-        self.seq = self.views.checkpoint[1]
+        self.seq = await self._write(lambda: self.views.begin(created)) - 1
         self._task = asyncio.ensure_future(self._run())
         return self.seq + 1
 
@@ -92,8 +85,11 @@ class Projection:
         await self.wait_for(seq, timeout_s)
 
     async def ask[Answer](self, question: Callable[[], Answer]) -> Answer:
-        """Return the answer of the views, asked in their thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+        """Return the answer of the views: whole commits, never a half one."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, question)
+
+    async def _write[Answer](self, work: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def wait_for(self, seq: int, timeout_s: float) -> bool:
         """Wait until the views hold sequence `seq`; say whether they do."""
@@ -109,7 +105,7 @@ class Projection:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self.ask(self.views.forget)
+        await self._write(self.views.forget)
         self.seq = 0
         folded = await self._catch_up(log, until)
         self._queue = [stored for stored in self._queue if stored.seq > self.seq]
@@ -123,7 +119,8 @@ class Projection:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._queue:
             await self._commit()
-        await self.ask(self.views.close)
+        self._readers.shutdown()
+        await self._write(self.views.close)
         self._thread.shutdown()
 
     async def _catch_up(self, log: Log, until: int) -> int:
@@ -141,7 +138,7 @@ class Projection:
                 if done or len(chunk) >= CHUNK_FACTS:
                     part, chunk = chunk, []
                     folded += len(part)
-                    await self.ask(lambda part=part: self.views.ingest(part))
+                    await self._write(lambda part=part: self.views.ingest(part))
                 if done:
                     break
         finally:
@@ -162,7 +159,7 @@ class Projection:
             self._news.set()
         if not batch:
             return
-        await self.ask(lambda: self.views.ingest(batch))
+        await self._write(lambda: self.views.ingest(batch))
         async with self._moved:
             self.seq = batch[-1].seq
             self._moved.notify_all()

@@ -118,7 +118,7 @@ class Service:
         chain, task = str(question.get("chain", "")), str(question["task"])
         deadline = asyncio.get_running_loop().time() + min(float(question.get("wait_s", 0)), WAIT_MAX_S)
         while True:
-            found = await self._projection.ask(lambda: self._result(chain, task))
+            found = await self._projection.ask(lambda: self._projection.views.result(chain, task))
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0 or (found and found["status"] in ENDED and found["cost"]["status"] != "pending"):
                 break
@@ -127,12 +127,6 @@ class Service:
             found = {"task_id": task, "chain_id": chain, "status": "unknown"}
         return {"schema": "farebox.result/1", **found}
 
-    def _result(self, chain: str, task: str) -> Json | None:
-        views = self._projection.views
-        place = (chain, task) if chain else views.find(task)
-        result = views.result(*place) if place else None
-        return None if result is None else msgspec.to_builtins(result)
-
     async def status(self, question: Json) -> Json:
         """Answer with the tasks, newest first, or with one task's card."""
         views = self._projection.views
@@ -140,33 +134,33 @@ class Service:
         if task:
             card = await self._projection.ask(lambda: views.task_card(str(task)))
             if card is None:
-                raise BadInput(f"There is no task {task!r}.", hint="See: farebox status", code="FB404")
-            return {"schema": "farebox.task/1", **_plain(card)}
-        limit, state = int(question.get("limit", 20)), question.get("state")
+                raise BadInput(f"There is no task {task!r}.", hint="See: farebox status", code="FB409")
+            return {"schema": "farebox.task/1", **card}
+        limit, state = int(question.get("limit") or 20), str(question.get("state") or "")
         tasks = await self._projection.ask(lambda: views.tasks(limit=limit, state=state))
-        return {"schema": "farebox.status/1", "engine": await self.info({}), "tasks": _plain(tasks)}
+        return {"schema": "farebox.status/1", "engine": await self.info({}), "tasks": tasks}
 
     async def costs(self, question: Json) -> Json:
         """Answer with costs, grouped."""
         by = question.get("by") or ["platform"]
         since, until = question.get("since"), question.get("until")
         views = self._projection.views
-        found = await self._projection.ask(lambda: views.costs(by[0] if isinstance(by, list) else by, since=since, until=until))
-        return {"schema": "farebox.costs/1", **_plain(found)}
+        found = await self._projection.ask(lambda: views.costs(by, since=since, until=until))
+        return {"schema": "farebox.costs/1", **found}
 
     async def batch(self, question: Json) -> Json:
         """Answer with the state of a batch."""
         views = self._projection.views
         found = await self._projection.ask(lambda: views.batch(str(question["batch"])))
         if found is None:
-            raise BadInput(f"There is no batch {question['batch']!r}.", code="FB404")
-        return {"schema": "farebox.batch/1", **_plain(found)}
+            raise BadInput(f"There is no batch {question['batch']!r}.", code="FB407")
+        return {"schema": "farebox.batch/1", **found}
 
     async def results(self, question: Json) -> Json:
         """Answer with the results of a batch's ended tasks, after a task id."""
         views = self._projection.views
-        found = await self._projection.ask(lambda: views.results(str(question["batch"]), after=str(question.get("after", ""))))
-        return {"schema": "farebox.results/1", "results": _plain(found)}
+        found = await self._projection.ask(lambda: views.results(str(question["batch"]), after=int(question.get("after") or 0)))
+        return {"schema": "farebox.results/1", "results": found}
 
     async def platforms(self, _question: Json) -> Json:
         """Answer with what is there, what it bills, what is missing."""
@@ -209,7 +203,3 @@ class Service:
             "seconds": round(seconds, 3),
             "same_as_before": digest == before,
         }
-
-
-def _plain(found: Any) -> Any:
-    return msgspec.to_builtins(found, enc_hook=str)

@@ -52,8 +52,8 @@ class Desk:
         self._ledger.close()
 
     def counts(self) -> Json:
-        """Return the facts of each kind and the rows of each view."""
-        return dict(questions.counts(self._ledger))
+        """Return the rows of each view."""
+        return dict(questions.counts(self._ledger)["views"])
 
     def result(self, chain: str, task: str) -> Json | None:
         """Return the result document of a task, with references to texts that are too large; empty chain: any."""
@@ -69,17 +69,17 @@ class Desk:
     def tasks(self, *, state: str = "", limit: int = 20) -> list[Json]:
         """Return the newest tasks, newest first."""
         rows = questions.tasks(self._ledger, state=cast("Any", state), limit=limit)
-        return [_flat(row) for row in rows]
+        return msgspec.to_builtins(rows)
 
     def task_card(self, task: str) -> Json | None:
         """Return all about one task, None when nobody knows it. The beginning of an id is enough where it is unique."""
         place = questions.find(self._ledger, task)
         card = questions.task_card(self._ledger, *place) if place else None
-        return None if card is None else _flat(card)
+        return None if card is None else msgspec.to_builtins(card)
 
     def costs(self, by: Sequence[str], *, since: str | None = None, until: str | None = None) -> Json:
         """Return what was spent, by one key. Raises BadInput for a key or a moment that does not read."""
-        (key,) = by if len(by) == 1 else ("",)
+        key = cast("questions.By", by[0] if len(by) == 1 else "")
         if key not in questions.BY:
             raise BadInput(
                 f"Costs cannot be grouped by {','.join(by)[:60]!r}.", hint=f"Choose one of: {', '.join(questions.BY)}."
@@ -116,10 +116,3 @@ def moment_ms(text: str | None, default: int) -> int:
         return int(moment.timestamp() * 1000)
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{text[:40]!r} is no moment.", hint="Write 7d, 12h, 2026-11-21 or 2026-11-21T10:00.") from error
-
-
-def _flat(row: Any) -> Json:
-    """Return a row with the result's fields beside its own; texts stay out of lists."""
-    document: Json = msgspec.to_builtins(row)
-    result: Json = document.pop("result")
-    return {**result, **document}
