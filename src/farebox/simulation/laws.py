@@ -175,8 +175,13 @@ def causes_and_fences_are_true(world: World, history: History) -> Iterator[str]:
 
 
 def ids_are_unique(world: World, history: History) -> Iterator[str]:
-    """No two facts of actors share an id."""
-    actors = [fact.id for writer, fact in history.facts if writer not in {"client", "engine"} and "founding" not in fact.id]
+    """No two facts of actors share an id, but for late results: not fenced, they may stand twice, and so may their charge."""
+    fenced = {"router", "quota", "adapter", "cost", "aggregator"}
+    actors = [
+        fact.id
+        for writer, fact in history.facts
+        if writer in fenced and "founding" not in fact.id and not (isinstance(fact, CostRecorded) and fact.late)
+    ]
     yield from (f"{fact_id} stands {count} times" for fact_id, count in Counter(actors).items() if count > 1)
 
 
@@ -201,7 +206,7 @@ def a_second_fold_gives_the_same_state(world: World, history: History) -> Iterat
 
 def a_charge_is_recorded_once_for_an_end(world: World, history: History) -> Iterator[str]:
     """Each CostRecorded answers one end of an attempt, and no end has two."""
-    counts = Counter((fact.key, fact.attempt, fact.cause) for fact in history.of(CostRecorded))
+    counts = Counter((fact.key, fact.attempt, fact.cause) for fact in history.of(CostRecorded) if not fact.late)
     yield from (f"{what} was booked {count} times" for what, count in counts.items() if count > 1)
 
 
@@ -228,6 +233,16 @@ def every_paid_call_is_booked(world: World, history: History) -> Iterator[str]:
             yield f"{charge} is not booked"
         elif cost.status != "possible" and cost.usage != charge.usage and (cost.usage or cost.billing != "free"):
             yield f"{charge} is booked as {cost.status} {cost.usage}"
+
+
+def what_reached_a_disk_is_booked_as_known(world: World, history: History) -> Iterator[str]:
+    """I5: a paid answer that was kept is never a mere possibility, whoever took over meanwhile and whatever crashed."""
+    costs = {(fact.epoch, fact.attempt): fact for fact in history.of(CostRecorded)}
+    for machine in world.machines:
+        for outcome in machine.disk.kept:
+            cost = costs.get((outcome.epoch, outcome.attempt))
+            if outcome.verdict.charged == "known" and (cost is None or cost.status == "possible"):
+                yield f"{machine.process.name}: epoch {outcome.epoch} is booked as {cost and cost.status}"
 
 
 def a_batch_is_summed_when_it_is_done(world: World, history: History) -> Iterator[str]:
@@ -295,6 +310,7 @@ LIVENESS: tuple[Law, ...] = (
     every_task_has_ended,
     every_slot_is_free_again,
     every_paid_call_is_booked,
+    what_reached_a_disk_is_booked_as_known,
     a_batch_is_summed_when_it_is_done,
     nobody_is_busy_at_rest,
 )

@@ -28,12 +28,13 @@ SECRET = b"one key for all engines of a store"
 
 
 class Disk:
-    """What outlives a process: the spool's journal and snapshots of minds."""
+    """What outlives a process: the spool's journal and snapshots of minds. `kept` is every outcome that ever was on it."""
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.sending: set[str] = set()
         self.outcomes: dict[str, CallEnded] = {}
+        self.kept: list[CallEnded] = []
         self.snapshots: dict[str, tuple[bytes, int]] = {}
 
 
@@ -59,6 +60,7 @@ class DiskSpool(Spool):
         self.outcomes[key] = outcome
         await self._sync()
         self._disk.outcomes[key] = outcome
+        self._disk.kept.append(outcome)
         await asyncio.sleep(self._network.random.random() * 0.004)
 
     def forget(self, key: str) -> None:
