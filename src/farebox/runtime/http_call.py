@@ -51,10 +51,11 @@ class Exchange(Struct, kw_only=True):
 
 
 class NotReachedError(Exception):
-    """This try surely did not reach the model. Holds the answer that said so, or why there is none."""
+    """This try surely did not reach the model. Holds the answer that said so, or why there is none; `final`: for ever."""
 
-    def __init__(self, *, head: Head | None = None, body: bytes = b"", detail: str = "") -> None:
+    def __init__(self, *, head: Head | None = None, body: bytes = b"", detail: str = "", final: bool = False) -> None:
         super().__init__(detail)
+        self.final = final
         self.head = head
         self.body = body
         self.detail = detail
@@ -102,8 +103,8 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
 
 
 def _is_worth_another_try(error: BaseException) -> bool:
-    """Whether to try again: a 429 must say when."""
-    if not isinstance(error, NotReachedError):
+    """Whether to try again: a 429 must say when, and an address that is none will never be one."""
+    if not isinstance(error, NotReachedError) or error.final:
         return False
     return error.head is None or error.head.status != 429 or error.retry_after_ms is not None
 
@@ -165,7 +166,8 @@ async def _exchange(exchange: Exchange) -> End:
         detail = f"{type(error).__name__}: {error}".removesuffix(": ")
         if exchange.sent:
             return End(cut="network", detail=detail)
-        raise NotReachedError(detail=detail) from error
+        final = isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol | httpx2.LocalProtocolError)
+        raise NotReachedError(detail=detail, final=final) from error
 
 
 async def _receive(answer: httpx2.Response, exchange: Exchange) -> End:

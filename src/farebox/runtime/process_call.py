@@ -110,6 +110,7 @@ class Running:
         """Ask the group more and more firmly; whoever asks for the end of a program may lose its last words, not its text."""
         for with_signal, wait_s in LADDER:
             end_group(self._process.pid, with_signal)
+            end_group(self._process.pid, signal.SIGCONT)  # A stopped one hears nothing.
             await asyncio.wait({self._exited}, timeout=wait_s)
             if self._exited.done():
                 return

@@ -8,50 +8,19 @@ from contextlib import asynccontextmanager
 import pytest
 
 from actors.platforms import PLATFORMS
-from farebox.core.events import TaskSubmitted
-from farebox.core.platform import Ask, HttpCall, InlineCall, Verdict
 from farebox.core.settings import PlatformSettings
 from farebox.rehearsal.faults import Faults
 from farebox.rehearsal.server import StandIn
-from farebox.runtime import caller
 
 KINDS = {kind.name: kind for kind in PLATFORMS}
-PROMPT = "Sparrows count the ships every morning. Nobody knows why they would do that. The harbour master has asked them."
-
-
-@pytest.fixture(autouse=True)
-async def connections():
-    yield
-    await caller.close()
 
 
 def settings(url, **more):
     return PlatformSettings(kind="compatible", url=url, **more)
 
 
-async def call(of, *, environ=None, cancelled=None, prompt=PROMPT, on_piece=None, **limits):
-    ask = Ask(platform="p", settings=of, model="", prompt=prompt, task=TaskSubmitted())
-    kind = KINDS[of.kind]
-    times = {"timeout_s": 10, "first_byte_timeout_s": 5, "idle_timeout_s": 5, **limits}
-    return await caller.call(
-        kind.ask(ask),
-        kind.reader(ask),
-        on_piece=on_piece or (lambda _text: None),
-        cancelled=cancelled or asyncio.Event(),
-        environ=environ or {},
-        **times,
-    )
-
-
 def fails(*shares, attempts_max=1_000_000):
     return Faults(dict.fromkeys(shares, 1.0), attempts_max=attempts_max)
-
-
-async def soon(condition, wait_s=2.0):
-    end_s = time.monotonic() + wait_s
-    while not condition():
-        assert time.monotonic() < end_s, "it never came true"
-        await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -76,7 +45,7 @@ def free_port():
 
 
 @pytest.mark.parametrize("stream", ["yes", "no"])
-async def test_an_answer_comes_with_text_usage_quota_and_one_record(stream):
+async def test_an_answer_comes_with_text_usage_quota_and_one_record(call, stream):
     pieces = []
     async with StandIn() as stand_in:
         called = await call(settings(stand_in.url, options={"stream": stream}), on_piece=pieces.append)
@@ -93,44 +62,49 @@ async def test_an_answer_comes_with_text_usage_quota_and_one_record(stream):
 
 
 @pytest.mark.parametrize(
-    ("fault", "error_class", "charged", "tries"),
+    ("fault", "error_class", "charged"),
     [
-        ("500", "server_error", "possible", 1),
-        ("cut", "network", "possible", 1),
-        ("garbage", "invalid", "possible", 1),
-        ("error", "server_error", "possible", 1),
-        ("refuse", "refused", "known", 1),
-        ("503", "server_error", "none", 4),
+        ("500", "server_error", "possible"),
+        ("cut", "network", "possible"),
+        ("garbage", "invalid", "possible"),
+        ("error", "server_error", "possible"),
+        ("refuse", "refused", "known"),
     ],
 )
 @pytest.mark.parametrize("stream", ["yes", "no"])
-async def test_what_goes_wrong_at_the_provider_has_its_class_and_is_not_bought_twice(
-    fault, error_class, charged, tries, stream
-):
+async def test_what_goes_wrong_at_the_provider_is_named_and_not_bought_twice(call, fault, error_class, charged, stream):
     async with StandIn(faults=fails(fault)) as stand_in:
         called = await call(settings(stand_in.url, options={"stream": stream}))
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged) == (error_class, charged)
-    assert stand_in.seen == len(called.calls) == tries
+    assert stand_in.seen == len(called.calls) == 1
     assert called.calls[-1].error_class == error_class
     assert sum(line.charged for line in stand_in.books.lines) <= 1
 
 
-async def test_a_cut_stream_keeps_what_came():
+async def test_an_overloaded_server_is_tried_a_few_times(call):
+    async with StandIn(faults=fails("503")) as stand_in:
+        called = await call(settings(stand_in.url))
+    assert called.verdict.fault is not None
+    assert (called.verdict.fault.error_class, called.verdict.charged) == ("server_error", "none")
+    assert stand_in.seen == len(called.calls) == 4
+
+
+async def test_a_cut_stream_keeps_what_came(call):
     async with StandIn(faults=fails("cut")) as stand_in:
         called = await call(settings(stand_in.url))
     assert called.text.startswith("About: Sparrows")
     assert stand_in.books.lines[0].charged
 
 
-async def test_an_answer_without_usage_is_whole_and_estimated():
+async def test_an_answer_without_usage_is_whole_and_estimated(call):
     async with StandIn(faults=fails("no_usage")) as stand_in:
         called = await call(settings(stand_in.url))
     assert called.verdict.usage is not None
     assert (called.verdict.ok, called.verdict.usage.source) == (True, "estimated")
 
 
-async def test_a_429_with_a_short_wait_is_tried_again_after_it():
+async def test_a_429_with_a_short_wait_is_tried_again_after_it(call):
     async with StandIn(faults=fails("429", attempts_max=1), retry_after_s=0.3) as stand_in:
         called = await call(settings(stand_in.url))
     assert called.verdict.ok
@@ -138,7 +112,7 @@ async def test_a_429_with_a_short_wait_is_tried_again_after_it():
     assert 300 <= called.duration_ms < 1500
 
 
-async def test_a_429_with_a_long_wait_goes_back_at_once():
+async def test_a_429_with_a_long_wait_goes_back_at_once(call):
     async with StandIn(faults=fails("429"), retry_after_s=20) as stand_in:
         called = await call(settings(stand_in.url))
     assert stand_in.seen == 1
@@ -147,7 +121,7 @@ async def test_a_429_with_a_long_wait_goes_back_at_once():
     assert (called.verdict.charged, called.duration_ms < 1000) == ("none", True)
 
 
-async def test_waiting_for_another_try_ends_at_once_when_cancelled():
+async def test_waiting_for_another_try_ends_at_once_when_cancelled(call):
     cancelled = asyncio.Event()
     async with StandIn(faults=fails("429"), retry_after_s=3) as stand_in:
         asyncio.get_running_loop().call_later(0.1, cancelled.set)
@@ -157,28 +131,29 @@ async def test_waiting_for_another_try_ends_at_once_when_cancelled():
     assert called.duration_ms < 1000
 
 
-async def test_waits_of_all_tries_stay_inside_the_tasks_own_time():
+async def test_waits_of_all_tries_stay_inside_the_tasks_own_time(call):
     async with StandIn(faults=fails("429"), retry_after_s=0.4) as stand_in:
-        called = await call(settings(stand_in.url), timeout_s=0.6)
-    assert stand_in.seen == 2
+        called = await call(settings(stand_in.url), timeout_s=0.7)
+    assert 1 <= stand_in.seen <= 2
+    assert called.duration_ms < 1000
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == "rate_limited"
 
 
-async def test_nobody_at_the_address_is_tried_a_few_times_and_costs_nothing():
+async def test_nobody_at_the_address_is_tried_a_few_times_and_costs_nothing(call):
     called = await call(settings(f"http://127.0.0.1:{free_port()}/v1"))
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "none", 4)
     assert called.duration_ms < 3000
 
 
-async def test_an_address_that_is_none_costs_nothing():
+async def test_an_address_that_is_none_costs_nothing(call):
     called = await call(settings("telnet://127.0.0.1/v1"))
     assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.verdict.charged) == ("network", "none")
+    assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "none", 1)
 
 
-async def test_a_server_that_starts_late_is_reached():
+async def test_a_server_that_starts_late_is_reached(call):
     stand_in, port = StandIn(), free_port()
     asyncio.get_running_loop().call_later(0.15, lambda: asyncio.ensure_future(stand_in.start(port)))
     called = await call(settings(f"http://127.0.0.1:{port}/v1"))
@@ -187,7 +162,7 @@ async def test_a_server_that_starts_late_is_reached():
     assert len(called.calls) > 1
 
 
-async def test_a_cancel_closes_the_connection_at_once_and_keeps_the_text():
+async def test_a_cancel_closes_the_connection_at_once_and_keeps_the_text(call, soon):
     cancelled, pieces = asyncio.Event(), []
     async with StandIn(delay_ms=5000) as stand_in:
         running = asyncio.ensure_future(call(settings(stand_in.url), cancelled=cancelled, on_piece=pieces.append))
@@ -204,7 +179,7 @@ async def test_a_cancel_closes_the_connection_at_once_and_keeps_the_text():
     assert stand_in.open == 0
 
 
-async def test_the_end_of_the_asyncio_task_closes_the_connection_too():
+async def test_the_end_of_the_asyncio_task_closes_the_connection_too(call, soon):
     pieces = []
     async with StandIn(delay_ms=5000) as stand_in:
         running = asyncio.ensure_future(call(settings(stand_in.url), on_piece=pieces.append))
@@ -215,7 +190,7 @@ async def test_the_end_of_the_asyncio_task_closes_the_connection_too():
         await soon(lambda: stand_in.gone, 0.5)
 
 
-async def test_a_call_that_is_cancelled_before_it_begins_sends_nothing():
+async def test_a_call_that_is_cancelled_before_it_begins_sends_nothing(call):
     cancelled = asyncio.Event()
     cancelled.set()
     async with StandIn() as stand_in:
@@ -231,7 +206,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_sends_nothing():
         ("stall", {"timeout_s": 0.3}, "timeout"),
     ],
 )
-async def test_each_clock_cuts_for_itself_and_keeps_the_text(fault, limits, error_class):
+async def test_each_clock_cuts_for_itself_and_keeps_the_text(call, soon, fault, limits, error_class):
     async with StandIn(faults=fails(fault)) as stand_in:
         called = await call(settings(stand_in.url), **limits)
         await soon(lambda: stand_in.gone)
@@ -242,7 +217,7 @@ async def test_each_clock_cuts_for_itself_and_keeps_the_text(fault, limits, erro
     assert called.duration_ms < 1500
 
 
-async def test_an_answer_that_never_begins_is_cut_by_the_first_byte_clock():
+async def test_an_answer_that_never_begins_is_cut_by_the_first_byte_clock(call):
     async with StandIn(faults=fails("stall")) as stand_in:
         called = await call(settings(stand_in.url, options={"stream": "no"}), first_byte_timeout_s=0.2)
     assert called.verdict.fault is not None
@@ -250,7 +225,7 @@ async def test_an_answer_that_never_begins_is_cut_by_the_first_byte_clock():
     assert called.verdict.fault.error_class == "stalled"
 
 
-async def test_a_key_goes_along_and_never_into_a_message():
+async def test_a_key_goes_along_and_never_into_a_message(call):
     secret = "sk-very-secret-key"
 
     async def repeats(reader, writer):
@@ -272,7 +247,7 @@ async def test_a_key_goes_along_and_never_into_a_message():
 
 
 @pytest.mark.parametrize(("key", "words"), [("", "not set"), ("sk-ü", "unusable"), ("a\nb", "unusable")])
-async def test_a_key_that_cannot_be_sent_is_told_before_anything_leaves(key, words):
+async def test_a_key_that_cannot_be_sent_is_told_before_anything_leaves(call, key, words):
     async with StandIn() as stand_in:
         called = await call(settings(stand_in.url, key_env="KEY"), environ={"KEY": key})
     assert called.verdict.fault is not None
@@ -280,7 +255,7 @@ async def test_a_key_that_cannot_be_sent_is_told_before_anything_leaves(key, wor
     assert (called.verdict.fault.error_class, called.verdict.charged, stand_in.seen) == ("auth_missing", "none", 0)
 
 
-async def test_an_answer_larger_than_the_cap_is_cut_off():
+async def test_an_answer_larger_than_the_cap_is_cut_off(call):
     async def floods(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -299,7 +274,7 @@ async def test_an_answer_larger_than_the_cap_is_cut_off():
 @pytest.mark.parametrize(
     "said", [b"", b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope"]
 )
-async def test_a_server_that_speaks_something_else_may_have_charged(said):
+async def test_a_server_that_speaks_something_else_may_have_charged(call, said):
     async def talk(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
@@ -308,10 +283,10 @@ async def test_a_server_that_speaks_something_else_may_have_charged(said):
     async with server(talk) as url:
         called = await call(settings(url))
     assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "possible", 1)
+    assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "possible")
 
 
-async def test_a_huge_rejection_is_read_only_so_far():
+async def test_a_huge_rejection_is_read_only_so_far(call):
     async def talk(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 429 No\r\nconnection: close\r\n\r\n" + b"x" * 3_000_000)
@@ -323,62 +298,7 @@ async def test_a_huge_rejection_is_read_only_so_far():
     assert (called.verdict.fault.error_class, len(called.verdict.fault.message)) == ("rate_limited", 1000)
 
 
-class Broken:
-    """A reader of somebody else, with a fault of its own."""
-
-    def __init__(self, where):
-        self.where = where
-
-    def head(self, head):
-        return self._maybe("head")
-
-    def feed(self, data):
-        return self._maybe("feed")
-
-    def end(self, end):
-        self._maybe("end")
-        return Verdict(ok=True)
-
-    def _maybe(self, where):
-        if where == self.where:
-            raise ZeroDivisionError(where)
-        return []
-
-
-@pytest.mark.parametrize("where", ["head", "feed", "end"])
-async def test_a_reader_that_fails_is_a_fault_and_not_a_crash(where):
-    async with StandIn() as stand_in:
-        url = f"{stand_in.url}/models"
-        called = await caller.call(
-            HttpCall(method="GET", url=url),
-            Broken(where),
-            timeout_s=5,
-            first_byte_timeout_s=5,
-            idle_timeout_s=5,
-            on_piece=lambda _text: None,
-            cancelled=asyncio.Event(),
-            environ={},
-        )
-    assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.verdict.charged) == ("invalid", "possible")
-    assert "ZeroDivisionError" in called.verdict.fault.message
-
-
-async def test_a_reader_that_fails_ends_an_inline_answer():
-    called = await caller.call(
-        InlineCall(chunks=(b"a", b"b")),
-        Broken("feed"),
-        timeout_s=5,
-        first_byte_timeout_s=5,
-        idle_timeout_s=5,
-        on_piece=lambda _text: None,
-        cancelled=asyncio.Event(),
-        environ={},
-    )
-    assert not called.verdict.ok
-
-
-async def test_an_inline_answer_needs_no_clock_and_can_be_cancelled():
+async def test_an_inline_answer_needs_no_clock_and_can_be_cancelled(call):
     of = PlatformSettings(kind="rehearsal", billing="rehearsal", options={"wire": "inline"})
     cancelled, pieces = asyncio.Event(), []
     called = await call(of, on_piece=pieces.append)
@@ -389,51 +309,10 @@ async def test_an_inline_answer_needs_no_clock_and_can_be_cancelled():
     assert (stopped.verdict.fault.error_class, stopped.text) == ("cancelled", "")
 
 
-async def test_many_calls_share_one_client_and_do_not_wait_for_each_other():
+async def test_many_calls_share_one_client_and_do_not_wait_for_each_other(call):
     async with StandIn(delay_ms=200) as stand_in:
         at_s = time.monotonic()
-        results = await asyncio.gather(*(call(settings(stand_in.url), prompt=f"{PROMPT} {n}") for n in range(40)))
+        results = await asyncio.gather(*(call(settings(stand_in.url), prompt=f"Sparrows {n}") for n in range(40)))
         assert time.monotonic() - at_s < 3
     assert all(called.verdict.ok for called in results)
     assert len({line.mark for line in stand_in.books.lines}) == 40
-
-
-# ---- probes
-
-
-async def test_a_server_is_found_with_its_models():
-    async with StandIn(models=("a", "b")) as stand_in:
-        told = await caller.probe(KINDS["compatible"], "p", settings(stand_in.url), {})
-    assert (told.available, told.models, told.detail) == (True, ("a", "b"), "2 models")
-
-
-async def test_a_server_that_wants_a_key_is_asked_with_it_or_not_at_all():
-    async with StandIn(key="right-key") as stand_in:
-        of = settings(stand_in.url, key_env="KEY")
-        absent = await caller.probe(KINDS["compatible"], "p", of, {})
-        wrong = await caller.probe(KINDS["compatible"], "p", of, {"KEY": "wrong"})
-        right = await caller.probe(KINDS["compatible"], "p", of, {"KEY": "right-key"})
-    assert (stand_in.seen, absent.detail, wrong.detail) == (2, "KEY is not set", "the key was refused (401)")
-    assert right.available
-
-
-async def test_nobody_at_an_address_is_told_soon():
-    told = await caller.probe(KINDS["compatible"], "ollama", settings(f"http://127.0.0.1:{free_port()}/v1"), {})
-    assert (told.available, told.mend) == (False, "Start it with: ollama serve")
-
-
-async def test_a_server_that_says_nothing_is_not_waited_for():
-    async def silent(reader, _writer):
-        await reader.read()
-
-    async with server(silent) as url:
-        at_s = time.monotonic()
-        told = await caller.probe(KINDS["compatible"], "p", settings(url), {})
-    assert "no answer within 1.5 s" in told.detail
-    assert time.monotonic() - at_s < 3
-
-
-async def test_a_program_is_looked_up_on_the_path_that_it_will_have():
-    of = PlatformSettings(kind="command", argv=("cat",))
-    assert (await caller.probe(KINDS["command"], "p", of, {"PATH": "/usr/bin:/bin"})).available
-    assert not (await caller.probe(KINDS["command"], "p", of, {"PATH": "/nowhere"})).available

@@ -1,0 +1,113 @@
+"""Who dies with whom: a program with its engine, and what outlives both at the next start."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from farebox.core.platform import ProcessCall
+from farebox.core.settings import PlatformSettings
+from farebox.runtime import launcher
+from farebox.runtime.process_call import environment_of
+from farebox.runtime.process_tree import MARK, end_orphans, new_mark
+
+
+def is_gone(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def start_launcher(*argv, parent=None):
+    line = [sys.executable, "-I", "-S", launcher.__file__, str(parent or os.getpid()), *argv]
+    return subprocess.run(line, capture_output=True, text=True, timeout=10, check=False)
+
+
+def test_the_launcher_becomes_the_program():
+    done = start_launcher("/bin/echo", "echo", "hello")
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+
+
+def test_the_launcher_does_not_start_for_a_parent_that_is_gone():
+    assert start_launcher("/bin/echo", "echo", "hello", parent=1).returncode == -signal.SIGKILL
+
+
+def test_the_launcher_says_what_it_cannot_start():
+    done = start_launcher("/no/such/program", "x")
+    assert (done.returncode, done.stderr) == (126, "/no/such/program: No such file or directory\n")
+
+
+KILLED_ENGINE = """
+import asyncio, os, sys
+from farebox.core.platform import ProcessCall
+from farebox.runtime import caller
+class Reader:
+    def head(self, head): return []
+    def feed(self, data): print(data.decode(), end="", flush=True); return []
+    def end(self, end): raise AssertionError
+asyncio.run(caller.call(ProcessCall(argv=("sh", "-c", sys.argv[1])), Reader(), timeout_s=60, first_byte_timeout_s=60,
+    idle_timeout_s=60, on_piece=print, cancelled=asyncio.Event(), environ=os.environ))
+"""
+
+
+def killed_engine(script):
+    """Start a process that calls a program, kill it with SIGKILL, and return the pids that the program printed."""
+    engine = subprocess.Popen([sys.executable, "-c", KILLED_ENGINE, script], stdout=subprocess.PIPE, text=True)
+    assert engine.stdout is not None
+    with engine.stdout:
+        pids = [int(pid) for pid in engine.stdout.readline().split()]
+        engine.kill()
+        engine.wait()
+    return pids
+
+
+async def test_a_program_ends_with_an_engine_that_is_killed(soon):
+    (pid,) = killed_engine("echo $$; exec sleep 30")
+    await soon(lambda: is_gone(pid))
+
+
+async def test_what_outlives_a_killed_engine_is_swept_at_the_next_start(soon):
+    pid, child = killed_engine("setsid sleep 30 & echo $$ $!; wait")
+    await soon(lambda: is_gone(pid))
+    assert not is_gone(child)
+    assert end_orphans() == 1
+    await soon(lambda: is_gone(child))
+    assert end_orphans() == 0
+
+
+async def test_programs_of_a_living_engine_are_not_swept(call, soon):
+    pieces = []
+    cancelled = asyncio.Event()
+    running = asyncio.ensure_future(
+        call(
+            PlatformSettings(kind="command", argv=("sh", "-c", "echo begun; sleep 30")),
+            on_piece=pieces.append,
+            cancelled=cancelled,
+        )
+    )
+    await soon(lambda: pieces)
+    assert end_orphans() == 0
+    cancelled.set()
+    await running
+
+
+def test_a_mark_names_its_owner_and_is_never_the_same_twice():
+    marks = {environment_of(ProcessCall(argv=("x",)), {})[MARK] for _ in range(3)}
+    assert len(marks) == 3
+    assert all(mark.startswith(f"{os.getpid()}.") for mark in [*marks, new_mark()])
+
+
+@pytest.mark.parametrize(("mark", "swept"), [("nonsense", 0), ("x.y.z", 0), ("99999999999999999999.1.a", 1)])
+async def test_only_a_mark_whose_owner_is_gone_is_swept(soon, mark, swept):
+    child = subprocess.Popen(["/bin/sleep", "30"], env={MARK: mark})
+    try:
+        await soon(lambda: psutil.Process(child.pid).environ().get(MARK) == mark)
+        assert end_orphans() == swept
+    finally:
+        child.kill()
+        child.wait()
