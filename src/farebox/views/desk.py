@@ -84,8 +84,8 @@ class Desk:
             raise BadInput(
                 f"Costs cannot be grouped by {','.join(by)[:60]!r}.", hint=f"Choose one of: {', '.join(questions.BY)}."
             )
-        window = {"since_ms": moment_ms(since, 0), "until_ms": moment_ms(until, questions.FOREVER_MS)}
-        found: Json = msgspec.to_builtins(questions.costs(self._ledger, key, **window))
+        since_ms, until_ms = moment_ms(since, 0), moment_ms(until, questions.FOREVER_MS)
+        found: Json = msgspec.to_builtins(questions.costs(self._ledger, key, since_ms=since_ms, until_ms=until_ms))
         for row in found["rows"]:
             row[key] = row["key"]
         return found
