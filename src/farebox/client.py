@@ -27,7 +27,6 @@ from farebox.handle import Answer, Handle, answer_of
 from farebox.log.port import Log, Subscription
 from farebox.posting import new_id, say_cancel, say_submission, submission
 from farebox.tasks import TaskOptions, TaskSpec, spec_of
-from farebox.when import moment_ms
 
 POLL_S = 20.0
 """How long one question for a result waits at the engine."""
@@ -85,7 +84,7 @@ class Client:
     async def find(self, task_id: str) -> Handle:
         """Return the handle of a task by its id alone. Raises BadInput when the engine does not know it."""
         card = await self.status(ids.check(task_id, "task"))
-        result = card["result"]
+        result = card.get("result") or card
         return self.handle(str(result["chain_id"]), str(result["task_id"]))
 
     def batch(
@@ -118,11 +117,7 @@ class Client:
 
         `since` and `until` are spans before now (7d, 12h) or dates. Raises BadInput, BusError.
         """
-        now_ms = time.time_ns() // 1_000_000
-        window = {
-            name: moment_ms(given, now_ms, name) for name, given in (("since", since), ("until", until)) if given is not None
-        }
-        return await api.ask(self.log, "costs", {"by": list(by), **window}, timeout_s=60)
+        return await api.ask(self.log, "costs", _given(by=list(by), since=since, until=until), timeout_s=60)
 
     async def platforms(self) -> api.Json:
         """Return what is there and what is missing (`farebox.platforms/1`)."""

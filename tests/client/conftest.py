@@ -232,6 +232,8 @@ class ScriptedEngine:
         }  # fmt: skip
         rows = [{"key": "rehearsal", "billing": "rehearsal", **sums}]
         total = {"key": "total", "billing": "", **sums}
+        if question.get("since") == "yesterdayish":
+            return {"error": {"code": "FB401", "message": "'yesterdayish' is no moment.", "hint": "Write 7d, 12h, or a date."}}
         return {"schema": "farebox.costs/1", **question, "rows": rows, "total": total, "unpriced_models": []}
 
     async def _batch(self, question) -> dict:

@@ -67,7 +67,7 @@ async def _asked(common: Common, task: str | None, state: str | None, limit: int
             handle = await client.find(task)
             found = await client.status(handle.task_id)
             if output:
-                found["result"]["output"] = (await client.result_whole(handle)).output
+                found = {**flat(found), "output": (await client.result_whole(handle)).output}
     if common.json:
         document(found)
     else:
@@ -92,13 +92,18 @@ def engine(about: Mapping[str, Any]) -> list[str]:
     )
 
 
+def flat(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task with the fields of its result beside the others."""
+    result: Mapping[str, Any] = found.get("result") or {}
+    return {**result, **{name: value for name, value in found.items() if name != "result"}}
+
+
 def card(found: Mapping[str, Any], *, output: bool = False) -> list[str]:
     """Return one task, a line for each thing known."""
-    result: Mapping[str, Any] = found["result"]
+    result = flat(found)
     lines = [f"task {result['task_id']} · {result['status']}"]
-    rest = {name: value for name, value in found.items() if name not in {"schema", "result"}}
-    for name, value in {**result, **rest}.items():
-        if name not in {"task_id", "status", "output", "partial_output"} and value not in (None, "", [], {}, False):
+    for name, value in result.items():
+        if name not in {"schema", "task_id", "status", "output", "partial_output"} and value not in (None, "", [], {}, False):
             lines += _shown(name, value)
     text = str(result.get("output") or result.get("partial_output") or "")
     if text:
@@ -140,7 +145,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _row(task: Mapping[str, Any]) -> list[str]:
-    result: Mapping[str, Any] = task["result"]
+    result = flat(task)
     cost: Mapping[str, Any] = result["cost"]
     error: Any = result.get("error") or {}
     return [
@@ -148,7 +153,7 @@ def _row(task: Mapping[str, Any]) -> list[str]:
         str(result["status"]),
         cells.text(result.get("platform")),
         cells.text(result.get("model")),
-        cells.text(task.get("type")),
+        cells.text(result.get("type")),
         cells.seconds(result.get("duration_s")),
         cells.usd(cost.get("paid_usd")) + ("*" if cost.get("status") == "unpriced" else ""),
         cells.usd(cost.get("plan_value_usd")),

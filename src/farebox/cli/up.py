@@ -47,6 +47,8 @@ def command(
     """
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # the server and the programs of platforms must not hold it open
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)  # or whoever we start would hold the pipe open
     config = common.settings(engine__durability=durability)
     place = common.place(config)
     if detach:
