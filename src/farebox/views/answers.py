@@ -58,7 +58,8 @@ class CostRow(Struct, frozen=True, kw_only=True):
     """What one platform, model, chain, task, batch or day came to.
 
     `paid_usd` is money spent; `plan_value_usd` the list price of work that a plan covered; `possible_usd` what lost calls
-    may have cost at most, as far as that is known; `rehearsal_usd` play money. They are never added to each other.
+    may have cost at most, as far as that is known; `rehearsal_usd` and `rehearsal_possible_usd` the same in play money.
+    They are never added to each other.
     `unpriced`, `possible` and `estimated` count charges.
     """
 
@@ -74,6 +75,7 @@ class CostRow(Struct, frozen=True, kw_only=True):
     plan_value_usd: str | None
     possible_usd: str | None
     rehearsal_usd: str | None
+    rehearsal_possible_usd: str | None
     unpriced: int
     possible: int
     estimated: int

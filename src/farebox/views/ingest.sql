@@ -20,11 +20,12 @@ FROM (
     SELECT unnest(string_split($bodies, chr(10))) AS body, unnest(string_split($subjects, chr(10))) AS subject,
            unnest(string_split($seqs, chr(10)))::BIGINT AS seq, unnest(string_split($times, chr(10)))::BIGINT AS at_ms);
 
--- name: unsound
+-- name: doubted
+-- Which facts are staged, and the sequences of those rows that cannot be vouched for.
 -- A row is sound when subject and body agree (core/subjects.py) and what the views count on has its shape. Every other row
 -- is read again by core/wire.py, which has the last word. A field that is missing (NULL) has its default and is sound.
-SELECT seq FROM stage LEFT JOIN said_where AS place USING (fact)
-WHERE NOT coalesce(subject IN (
+SELECT fact, coalesce(list(seq) FILTER (doubted), []) AS doubted FROM (
+    SELECT seq, fact, NOT coalesce(subject IN (
         prefix || CASE WHEN laned THEN platform ELSE '-' END || '.' || CASE tail
             WHEN 'task' THEN chain || '.' || task WHEN 'batch' THEN batch || '.-' ELSE '-.-' END,
         other_prefix || CASE WHEN other_laned THEN platform ELSE '-' END || '.' || chain || '.' || task), false)
@@ -37,13 +38,12 @@ WHERE NOT coalesce(subject IN (
     OR greatest(duration_ms / 10000, usage.input_tokens, usage.output_tokens, usage.cached_tokens,
                 usage.cache_write_tokens, usage.reasoning_tokens) > 1000000000000
     OR least(duration_ms, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_write_tokens,
-             usage.reasoning_tokens) < 0;
+             usage.reasoning_tokens) < 0 AS doubted
+    FROM stage LEFT JOIN said_where AS place USING (fact))
+GROUP BY fact;
 
--- name: drop_unsound
+-- name: drop_doubted
 DELETE FROM stage WHERE seq IN (SELECT unnest($seqs));
-
--- name: kinds
-SELECT DISTINCT fact FROM stage;
 
 -- name: submissions
 INSERT INTO submissions

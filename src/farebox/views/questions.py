@@ -251,6 +251,7 @@ def _cost(row: Row) -> CostRow:
         plan_value_usd=_text(row.get("plan_value_usd")),
         possible_usd=_text(row.get("possible_usd")),
         rehearsal_usd=_text(row.get("rehearsal_usd")),
+        rehearsal_possible_usd=_text(row.get("rehearsal_possible_usd")),
         unpriced=row.get("unpriced") or 0,
         possible=row.get("possible") or 0,
         estimated=row.get("estimated") or 0,

@@ -61,6 +61,7 @@ money AS (
     SELECT coalesce(key, '') AS key, grouping(key) AS whole, string_agg(DISTINCT billing, ' ' ORDER BY billing) AS billing,
            count(*) AS charges, sum(real_usd) AS paid_usd, sum(value_usd) AS plan_value_usd,
            sum(possible_usd) AS possible_usd, sum(rehearsal_usd) AS rehearsal_usd,
+           sum(rehearsal_possible_usd) AS rehearsal_possible_usd,
            count(*) FILTER (NOT rehearsal AND real_usd IS NULL) AS unknown,
            count(*) FILTER (status = 'unpriced') AS unpriced, count(*) FILTER (status = 'possible') AS possible,
            count(*) FILTER (status = 'estimated') AS estimated, sum(usage.input_tokens) AS input_tokens,

@@ -8,7 +8,8 @@ SELECT charges.*, booked_ms, billing = 'rehearsal' AS rehearsal,
        CASE WHEN billing <> 'rehearsal' AND status <> 'possible' THEN paid_usd END AS real_usd,
        CASE WHEN billing = 'plan' AND status <> 'possible' THEN plan_value_usd END AS value_usd,
        CASE WHEN billing <> 'rehearsal' AND status = 'possible' THEN paid_usd END AS possible_usd,
-       CASE WHEN billing = 'rehearsal' AND status <> 'possible' THEN paid_usd END AS rehearsal_usd
+       CASE WHEN billing = 'rehearsal' AND status <> 'possible' THEN paid_usd END AS rehearsal_usd,
+       CASE WHEN billing = 'rehearsal' AND status = 'possible' THEN paid_usd END AS rehearsal_possible_usd
 FROM charges JOIN (
     SELECT max(seq) AS seq, min(at_ms) AS booked_ms FROM charges GROUP BY chain, task, attempt) USING (seq);
 
