@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from farebox.core import subjects, wire
-from farebox.core.errors import BusError, FareboxError
+from farebox.core.errors import BadFact, BusError, FareboxError
 from farebox.core.events import ChunkStreamed, QuotaLearned, TaskStarted
 from farebox.core.platform import Ask, CallEnded, PlatformKind, Verdict
 from farebox.core.settings import PlatformSettings
-from farebox.core.terms import CallRecord, Fault
-from farebox.core.wire import INLINE_BYTES_MAX
+from farebox.core.terms import CallRecord, Charged, ErrorClass, Fault
 from farebox.log.port import Log
 from farebox.runtime.caller import Called, call
 
@@ -23,6 +22,8 @@ log_ = logging.getLogger("farebox.worker")
 CHUNK_S = 0.05
 """Live text is joined for so long: each chunk is a message of its own."""
 CHUNK_CHARS = 2048
+MESSAGE_CHARS = 4000
+"""A fault's message in a fact may be 4096 characters long."""
 
 
 class AttemptCall:
@@ -42,9 +43,9 @@ class AttemptCall:
         self._timer: asyncio.TimerHandle | None = None
         self._saying: set[asyncio.Task[None]] = set()
 
-    def unsent(self, why: str) -> CallEnded:
+    def unsent(self, why: str, error_class: ErrorClass = "damaged") -> CallEnded:
         """Return the outcome of a call that was never made."""
-        fault = Fault(error_class="damaged", message=why[:4000])
+        fault = Fault(error_class=error_class, message=why)
         return self._ended(Verdict(ok=False, fault=fault, charged="none"), "", 0, ())
 
     async def make(
@@ -55,31 +56,34 @@ class AttemptCall:
         stop = asyncio.ensure_future(stopping.wait())
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
         finally:
+            # Also when nobody waits for us any more: a call that goes on would go on costing.
             stop.cancel()
+            work.cancel()
+        await asyncio.wait({work})
         await self._flush()
         if work.cancelled():
-            fault = Fault(error_class="crashed", message="The engine was stopped during the call.")
-            return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ()), ()
+            return self._broken_off("The engine was stopped during the call."), ()
         error = work.exception()
         if error is not None:
             # A platform is a plug-in: its fault must not leave the attempt without an end.
             log_.error("%s broke: %r", self._started.platform, error)
-            fault = Fault(error_class="crashed", message=f"The platform's own code broke: {error!r}"[:4000])
-            return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ()), ()
+            return self._broken_off(f"The platform's own code broke: {error!r}"), ()
         called = work.result()
         text = called.text if called.verdict.text is None else called.verdict.text
-        return await self._kept(self._ended(called.verdict, text, called.duration_ms, called.calls)), called.learned
+        return self._ended(called.verdict, text, called.duration_ms, called.calls), called.learned
+
+    def _broken_off(self, why: str) -> CallEnded:
+        fault = Fault(error_class="crashed", message=why)
+        return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ())
 
     async def _call(self, ask: Ask, cancelled: asyncio.Event) -> Called:
         try:
             what = self._kind.ask(ask)
             reader = self._kind.reader(ask)
-        except FareboxError as error:
-            verdict = Verdict(ok=False, fault=Fault(error_class="invalid", message=str(error)), charged="none")
+        except Exception as error:  # noqa: BLE001  a platform may be anybody's code, and nothing has been sent yet
+            message = str(error) if isinstance(error, FareboxError) else f"The platform's own code broke: {error!r}"
+            verdict = Verdict(ok=False, fault=Fault(error_class="invalid", message=message), charged="none")
             return Called(verdict=verdict, text="", learned=(), calls=(), duration_ms=0)
         return await call(
             what,
@@ -92,7 +96,8 @@ class AttemptCall:
             environ=self._environ,
         )
 
-    def _on_piece(self, text: str) -> None:
+    def _on_piece(self, piece: str) -> None:
+        text = clean(piece)
         self._text.append(text)
         self._unsaid.append(text)
         if self._timer is None:
@@ -119,8 +124,8 @@ class AttemptCall:
     async def _publish(self, chunk: ChunkStreamed) -> None:
         try:
             await self._log.publish(subjects.live_subject(chunk), wire.encode(chunk))
-        except BusError:
-            # Live text may be lost: the whole answer stands in TaskCompleted.
+        except (BusError, BadFact):
+            # Live text may be lost (or too large for one message): the whole answer stands in TaskCompleted.
             return
 
     async def _flush(self) -> None:
@@ -130,29 +135,28 @@ class AttemptCall:
         if self._saying:
             await asyncio.wait(self._saying)
 
-    async def _kept(self, ended: CallEnded) -> CallEnded:
-        """Move a large text into the object store. Where that fails the text stays here, and the spool keeps it."""
-        data = ended.text.encode()
-        if len(data) <= INLINE_BYTES_MAX:
-            return ended
-        while True:
-            try:
-                ref = await self._log.put_blob(data)
-            except BusError:
-                await asyncio.sleep(1.0)
-            else:
-                return CallEnded(
-                    epoch=ended.epoch, cause=ended.cause, attempt=ended.attempt, verdict=_without_text(ended.verdict),
-                    text_ref=ref, duration_ms=ended.duration_ms, calls=ended.calls,
-                )  # fmt: skip
-
     def _ended(self, verdict: Verdict, text: str, duration_ms: int, calls: Sequence[CallRecord]) -> CallEnded:
         return CallEnded(
             epoch=self._started.seq, cause=self._started.id, attempt=self._started.attempt,
-            verdict=_without_text(verdict), text=text, duration_ms=duration_ms, calls=tuple(calls),
+            verdict=_bare(verdict), text=clean(text), duration_ms=duration_ms, calls=tuple(calls),
         )  # fmt: skip
 
 
-def _without_text(verdict: Verdict) -> Verdict:
-    """The text travels once, beside the verdict."""
-    return msgspec.structs.replace(verdict, text=None)
+def _bare(verdict: Verdict) -> Verdict:
+    """The text travels once, beside the verdict; words for people are only so long."""
+    fault = verdict.fault
+    if fault is not None:
+        fault = Fault(error_class=fault.error_class, message=clean(fault.message)[:MESSAGE_CHARS])
+    return msgspec.structs.replace(verdict, text=None, fault=fault)
+
+
+def blamed(outcome: CallEnded, why: str) -> CallEnded:
+    """Return the outcome in place of one that no fact can hold; whether it may have cost something stays."""
+    charged: Charged = "none" if outcome.verdict.charged == "none" else "possible"
+    verdict = Verdict(ok=False, fault=Fault(error_class="invalid", message=clean(why)[:MESSAGE_CHARS]), charged=charged)
+    return CallEnded(epoch=outcome.epoch, cause=outcome.cause, attempt=outcome.attempt, verdict=verdict, text=outcome.text)
+
+
+def clean(text: str) -> str:
+    """Return `text` without half surrogate pairs, which no log can carry."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,12 +1,14 @@
 """The spool: a journal on local disk that knows, whatever crashes, which calls were about to be sent and how they ended.
 
 A paid answer is on disk before anything else happens to it. Many attempts share one fsync. A damaged last line (torn by a
-crash) is what was never confirmed to anybody; it is left out.
+crash) is what was never confirmed to anybody; it is left out. Where more is damaged, or the journal is gone, its owner gets a
+new name: then no attempt of before counts as "surely not sent".
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import zlib
@@ -28,29 +30,40 @@ class Line(Struct, omit_defaults=True):
     outcome: CallEnded | None = None
 
 
+log_ = logging.getLogger("farebox.spool")
+
+COMPACT_BYTES = 64 * 1024 * 1024
+"""A journal that grew by so much is begun anew with what is open."""
+
 _decoder = msgspec.json.Decoder(Line)
 
 
 class Spool:
     """The journal of one store. `owner` names it in TaskStarted, so that only its own marks are trusted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, compact_bytes: int = COMPACT_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
-        self.owner = _owner(path.parent / "owner")
+        self._compact_bytes = compact_bytes
+        self._written = 0
+        self._torn = False
         self.sending: set[str] = set()
         self.outcomes: dict[str, CallEnded] = {}
-        self._read()
-        self._rewrite()
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        whole = self._read()
+        self.owner = _owner(path.parent / "owner", renew=not whole)
+        self._file = self._rewritten(self._open_lines())
         self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._flushing: asyncio.Task[None] | None = None
 
     async def mark_sending(self, key: str) -> None:
         """Note, on disk, that the call is about to leave. Raises OSError when the disk does not take it: then do not call."""
-        await self._write(Line(key, "sending"))
         self.sending.add(key)
+        try:
+            await self._write(Line(key, "sending"))
+        except OSError:
+            self.sending.discard(key)
+            raise
 
     async def keep(self, key: str, outcome: CallEnded) -> None:
         """Keep how the call ended, on disk. Raises OSError when the disk does not take it; it stays in memory then."""
@@ -87,42 +100,73 @@ class Spool:
         loop = asyncio.get_running_loop()
         while self._pending:
             pending, self._pending = self._pending, []
+            data = b"".join(data for data, _ in pending)
+            compact = self._written + len(data) > self._compact_bytes
+            work, given = (self._begin_anew, self._open_lines() + data) if compact else (self._append, data)
+            error: OSError | None = None
             try:
-                await loop.run_in_executor(self._writer, self._sync, b"".join(data for data, _ in pending))
-            except OSError as error:
-                for _, future in pending:
+                await loop.run_in_executor(self._writer, work, given)
+            except OSError as failed:
+                error = failed
+            for _, future in pending:
+                if future.done():  # whoever waited was cancelled
+                    continue
+                if error is None:
+                    future.set_result(None)
+                else:
                     future.set_exception(error)
-            else:
-                for _, future in pending:
-                    if not future.done():
-                        future.set_result(None)
 
-    def _sync(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _append(self, data: bytes) -> None:
+        # What a full disk tore off must not swallow the next line.
+        view = memoryview(b"\n" + data if self._torn else data)
+        self._torn = True
         while view:
             view = view[os.write(self._file, view) :]
         os.fdatasync(self._file)
+        self._torn = False
+        self._written += len(data)
 
-    def _read(self) -> None:
-        data = self._path.read_bytes() if self._path.exists() else b""
-        for raw in data.split(b"\n"):
-            line = _parsed(raw)
-            if line is None:
-                continue
-            match line.what:
-                case "sending":
-                    self.sending.add(line.key)
-                case "ended" if line.outcome is not None:
-                    self.outcomes[line.key] = line.outcome
-                case _:
-                    self.sending.discard(line.key)
-                    self.outcomes.pop(line.key, None)
+    def _begin_anew(self, data: bytes) -> None:
+        """Replace the journal by `data`: what is open, and what is just being written."""
+        old, self._file = self._file, self._rewritten(data)
+        os.close(old)
 
-    def _rewrite(self) -> None:
-        """Begin the journal anew with what is open, by rename, so that it never grows without end."""
+    def _rewritten(self, data: bytes) -> int:
+        """Begin the journal anew, by rename, so that it never grows without end. Returns the file, ready to append to."""
+        write_durably(self._path, data)
+        self._written, self._torn = 0, False
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND)
+
+    def _open_lines(self) -> bytes:
         lines = [Line(key, "sending") for key in self.sending]
         lines += [Line(key, "ended", outcome) for key, outcome in self.outcomes.items()]
-        write_durably(self._path, b"".join(map(_framed, lines)))
+        return b"".join(map(_framed, lines))
+
+    def _read(self) -> bool:
+        """Take in the journal. False if it is not there, or damaged elsewhere than at its torn end."""
+        if not self._path.exists():
+            return False
+        whole, damaged = True, False
+        for raw in filter(None, self._path.read_bytes().split(b"\n")):
+            line = _parsed(raw)
+            if line is None:
+                damaged = True
+                continue
+            whole = whole and not damaged
+            self._take(line)
+        if not whole:
+            log_.warning("%s is damaged: what it held of earlier attempts counts as perhaps charged", self._path)
+        return whole
+
+    def _take(self, line: Line) -> None:
+        match line.what:
+            case "sending":
+                self.sending.add(line.key)
+            case "ended" if line.outcome is not None:
+                self.outcomes[line.key] = line.outcome
+            case _:
+                self.sending.discard(line.key)
+                self.outcomes.pop(line.key, None)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -141,8 +185,8 @@ def write_durably(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def _owner(path: Path) -> str:
-    if not path.exists():
+def _owner(path: Path, *, renew: bool) -> str:
+    if renew or not path.exists():
         write_durably(path, secrets.token_hex(8).encode())
     return path.read_text()
 
@@ -153,7 +197,12 @@ def _framed(line: Line) -> bytes:
 
 
 def _parsed(raw: bytes) -> Line | None:
+    """Return a line, None for one that is torn, damaged, or of a farebox that wrote another form."""
     checksum, _, data = raw.partition(b" ")
     if not data or checksum != b"%08x" % zlib.crc32(data):
         return None
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        log_.warning("a line of the spool does not read: %s", error)
+        return None

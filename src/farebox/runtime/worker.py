@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,24 +25,23 @@ import msgspec
 from farebox.core import ids, subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import AppendRefused, BadFact, BusError
-from farebox.core.events import Fact, QuotaReserved, TaskStarted, TaskSubmitted
+from farebox.core.events import Fact, LateResult, QuotaLearned, QuotaReserved, TaskStarted
 from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
-from farebox.core.terms import FileInput
-from farebox.log.port import Delivery, Entry, Fence, Log, Stored, Subscription
-from farebox.runtime.attempt_call import AttemptCall
+from farebox.log.port import Delivery, Entry, Fence, Log, Subscription
+from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
+from farebox.runtime.lane import PAUSE_S, Lane
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
 
 HEARTBEAT_S = 10.0
 """A third of the consumer's ack wait (30 s): who works says so in time."""
-PAUSE_S = 0.5
-"""Pause before an append or a reading whose outcome is unknown is tried again."""
+AGAIN_S = 1.0
+"""Pause before a reservation is handed out again that the log's absence kept from being carried."""
 BREAK_OFF_S = 10.0
 """How long a stop waits for calls that were broken off to be recorded."""
-LANE_TOKENS = ("started", "completed", "failed", "interrupted")
 
 
 @dataclass
@@ -52,6 +51,7 @@ class Running:
     number: int
     deliveries: list[Delivery]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    learned: list[QuotaLearned] = field(default_factory=list[QuotaLearned])
 
 
 class Worker:
@@ -68,6 +68,7 @@ class Worker:
         self._kind = kind
         self.platform = platform
         self._settings = settings
+        self._lane = Lane(log, adapter, platform)
         self._secret = secret
         self._boot = boot
         self._environ = environ
@@ -79,9 +80,13 @@ class Worker:
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to hear cancels and reservations."""
+        """Begin to hear cancels and reservations, and go on with what the last life of this store left in the spool."""
         cancels = f"{subjects.LOG}.client.cancel_requested.>"
         self._subscriptions.append(await self._log.listen(cancels, self._on_cancel))
+        for key in sorted({*self._spool.sending, *self._spool.outcomes}):
+            platform, chain, task, epoch = key.split(".")
+            if platform == self.platform:
+                self._spawn(self._recover(key, chain, task, int(epoch)))
         self._subscriptions.append(await self._log.consume(f"adapter-{self.platform}", self._on_delivery))
         self._heartbeat = asyncio.ensure_future(self._beat())
 
@@ -110,7 +115,10 @@ class Worker:
         return len(self._running)
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        task = asyncio.ensure_future(self._take(delivery))
+        self._spawn(self._take(delivery))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -132,58 +140,102 @@ class Worker:
             await delivery.term(f"not a reservation: {bad}")
             return
         assert isinstance(reserved, QuotaReserved), "the durable's filter lets only reservations through"
-        name = f"{reserved.chain}.{reserved.task}.{reserved.attempt}"
+        name = _name(reserved)
         running = self._running.get(name)
         if running is not None:
             running.deliveries.append(delivery)
             return
-        self._taken += 1
-        running = self._running[name] = Running(self._taken, [delivery])
+        running = self._hold(name, delivery)
         try:
-            await self._carry(reserved, running, first=delivery.tries == 1)
+            done = await self._carry(reserved, running, first=delivery.tries == 1)
             for one in running.deliveries:
-                await one.ack()
+                await (one.ack() if done else one.nak(0))
         except BusError as error:
             log_.warning("%s %s: %s; it will be handed out again", self.platform, name, error)
+            for one in running.deliveries:
+                await one.nak(AGAIN_S)
         except BadFact as bad:
             log_.warning("%s %s: %s; nobody can carry it", self.platform, name, bad)
             await delivery.term(str(bad))
+        except Exception:  # an adapter may be anybody's code; after the ack wait the task is handed out again
+            log_.exception("%s %s broke the adapter", self.platform, name)
         finally:
             del self._running[name]
 
-    async def _carry(self, reserved: QuotaReserved, running: Running, *, first: bool) -> None:
-        """Ask the adapter until it has nothing more to say. The first time it trusts the reservation's view of the lane."""
-        state = await self._load(reserved, whole=not first)
+    def _hold(self, name: str, *deliveries: Delivery) -> Running:
+        self._taken += 1
+        running = self._running[name] = Running(self._taken, [*deliveries])
+        return running
+
+    async def _recover(self, key: str, chain: str, task: str, epoch: int) -> None:
+        """End at once what an earlier life of this store had begun: the log would hand it out only after the ack wait."""
+        try:
+            reserved = await self._lane.reserved(chain, task)
+            if reserved is None:
+                self._spool.forget(key)
+            elif _name(reserved) not in self._running:
+                await self._resume(reserved, key, epoch)
+        except (BusError, BadFact) as error:
+            log_.warning("%s %s waits to be handed out again: %s", self.platform, key, error)
+
+    async def _resume(self, reserved: QuotaReserved, key: str, epoch: int) -> None:
+        name = _name(reserved)
+        running = self._hold(name)
+        try:
+            state = await self._lane.load(reserved, whole=True)
+            started, outcome = state.started, self._spool.outcomes.get(key)
+            if started is not None and started.seq == epoch:
+                await self._carry(reserved, running, first=False)
+            elif outcome is not None:
+                await self._record(reserved, state, outcome, running.number)
+            else:
+                self._spool.forget(key)
+        finally:
+            del self._running[name]
+            for one in running.deliveries:
+                await one.nak(0)
+
+    async def _carry(self, reserved: QuotaReserved, running: Running, *, first: bool) -> bool:
+        """Ask the adapter until it has nothing more to say. The first time it trusts the reservation's view of the lane.
+
+        False when the worker stops and nothing was begun.
+        """
+        state = await self._lane.load(reserved, whole=not first)
         expected = reserved.lane_seq if first else state.lane_seq
         while True:
             if state.cancelled:
                 running.cancelled.set()
-            said = self._decide(state, reserved, running)
+            said = await self._decide(state, reserved, running)
             if said is None:
-                return
+                self._forget(reserved, state)
+                return True
+            if isinstance(said, TaskStarted) and self._stopping.is_set():
+                return False
             try:
                 seq = await self._append(said, expected)
             except AppendRefused:
-                state = await self._load(reserved, whole=True)
+                state = await self._lane.load(reserved, whole=True)
                 expected = state.lane_seq
                 continue
             if not isinstance(said, TaskStarted):
                 self._forget(reserved, state)
-                return
+                return True
             started = msgspec.structs.replace(said, seq=seq, prev=expected)
             state = self._adapter.evolve(state, started)
             outcome = await self._call(state, started, running)
             await self._record(reserved, state, outcome, running.number)
-            return
+            await self._say_learned(running, started)
+            return True
 
-    def _decide(self, state: Any, reserved: QuotaReserved, running: Running) -> Fact | None:
+    async def _decide(self, state: Any, reserved: QuotaReserved, running: Running) -> Fact | None:
         """Return the next fact: from the spool if an outcome waits there, else what the adapter says to the reservation."""
         started: TaskStarted | None = state.started
         heard: QuotaReserved | CallEnded = reserved
         if started is not None and started.attempt == reserved.attempt:
             key = _key(self.platform, started)
             state.never_sent = started.adapter == self._spool.owner and key not in self._spool.sending
-            heard = self._spool.outcomes.get(key, reserved)
+            outcome = self._spool.outcomes.get(key)
+            heard = reserved if outcome is None else await self._light(outcome)
         said = self._adapter.decide(state, heard)
         return self._stamped(said[0], running.number) if said else None
 
@@ -197,7 +249,7 @@ class Worker:
 
     async def _append(self, fact: Fact, expected: int) -> int:
         """Append one fact under the lane's fence. An unknown outcome is read back, never guessed."""
-        writer = "late" if type(fact).__name__ == "LateResult" else "adapter"
+        writer = "late" if isinstance(fact, LateResult) else "adapter"
         guard = subjects.fence_filter(writer, fact)
         subject = subjects.subject_of(writer, fact)
         fence = None if guard is None else Fence(guard, expected)
@@ -206,45 +258,18 @@ class Worker:
             try:
                 (seq,) = await self._committer.append([entry], fact.key)
             except AppendRefused:
-                mine = await self._mine(subject, fact)
+                mine = await self._lane.mine(subject, fact)
                 if mine is None:
                     raise
                 return mine
             except BusError as error:
                 log_.warning("%s: %s; reading back", self.platform, error)
                 await asyncio.sleep(PAUSE_S)
-                mine = await self._mine(subject, fact)
+                mine = await self._lane.mine(subject, fact)
                 if mine is not None:
                     return mine
             else:
                 return seq
-
-    async def _mine(self, subject: str, fact: Fact) -> int | None:
-        """Return the sequence of `fact` if it is what stands on its subject; wait while the log cannot be asked."""
-        while True:
-            try:
-                last = await self._log.last(subject)
-            except BusError:
-                await asyncio.sleep(PAUSE_S)
-                continue
-            found = wire.decode(last.subject, last.body, last.seq, last.at_ms) if last else None
-            return found.seq if found is not None and found.id == fact.id else None
-
-    async def _load(self, reserved: QuotaReserved, *, whole: bool) -> Any:
-        """Fold what the log says about the attempt: submission and cancel, and the lane's facts when they may exist."""
-        chain, task = reserved.key
-        wanted = [
-            subjects.exact(reserved.submitted_by, "submitted", chain, task),
-            subjects.exact("client", "cancel_requested", chain, task),
-        ]
-        if whole:
-            wanted += [subjects.exact("adapter", token, chain, task, self.platform) for token in LANE_TOKENS]
-        found = await asyncio.gather(*(self._log.last(subject) for subject in wanted))
-        facts = [fact for stored in found if stored is not None and (fact := _read(stored)) is not None]
-        state = self._adapter.new()
-        for fact in [reserved, *sorted(facts, key=lambda fact: fact.seq)]:
-            state = self._adapter.evolve(state, fact)
-        return state
 
     async def _call(self, state: Any, started: TaskStarted, running: Running) -> CallEnded:
         """Make the one call of the attempt, after the mark in the spool; keep its outcome there before anything else."""
@@ -252,63 +277,64 @@ class Worker:
         assert self._adapter.perform is not None, "the adapter says what to perform"
         call = AttemptCall(self._log, self._kind, self._settings, self._environ, started)
         try:
-            whole = msgspec.structs.replace(state, submitted=await self._whole(state.submitted))
+            whole = msgspec.structs.replace(state, submitted=await self._lane.whole(state.submitted))
             ask = self._adapter.perform(whole, started, self._settings)
+            if self._stopping.is_set():
+                return call.unsent("The engine stopped before the call.", "crashed")
             await self._spool.mark_sending(key)
-        except (OSError, BusError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        except OSError as error:
+            return call.unsent(f"Not sent, the spool cannot be written: {error}", "crashed")
+        except (BusError, UnicodeDecodeError, msgspec.DecodeError) as error:
             return call.unsent(f"Not sent: {error}")
         outcome, learned = await call.make(ask, running.cancelled, self._stopping)
+        outcome = self._readable(state, outcome)
+        running.learned += learned
         try:
             await self._spool.keep(key, outcome)
         except OSError as error:
             log_.error("the spool did not take a paid answer (%s); it goes to the log from memory", error)
-        for place, fact in enumerate(learned):
-            await self._say_learned(msgspec.structs.replace(fact, cause=started.id), place)
         return outcome
 
-    async def _whole(self, task: TaskSubmitted) -> TaskSubmitted:
-        """Fetch what the submission keeps in the object store."""
-        changes: dict[str, Any] = {}
-        if task.prompt_ref is not None:
-            changes["prompt"] = (await self._log.get_blob(task.prompt_ref)).decode()
-        if task.context_ref is not None:
-            changes["context"] = msgspec.json.decode(await self._log.get_blob(task.context_ref))
-        files = [
-            file if file.ref is None else FileInput(name=file.name, content=(await self._log.get_blob(file.ref)).decode())
-            for file in task.files
-        ]
-        return msgspec.structs.replace(task, files=tuple(files), **changes)
-
-    async def _say_learned(self, fact: Fact, place: int) -> None:
-        stamped = self._stamped(fact, place)
-        entry = Entry(subjects.subject_of("adapter", stamped), wire.encode(stamped), None)
+    def _readable(self, state: Any, outcome: CallEnded) -> CallEnded:
+        """Return `outcome`, or one that says why nobody could read it: a platform may be anybody's code."""
         try:
-            await self._committer.append([entry], (self.platform, "learned"))
-        except BusError as error:
-            log_.warning("%s: what was learned about quota is lost: %s", self.platform, error)
+            for fact in self._adapter.decide(state, msgspec.structs.replace(outcome, text="")):
+                wire.decode(subjects.subject_of("adapter", fact), wire.encode(fact))
+        except Exception as error:  # noqa: BLE001  whatever it is, the attempt must get its end
+            log_.error("%s gave what no fact can hold: %r", self.platform, error)
+            return blamed(outcome, f"The platform's outcome cannot be recorded: {error}")
+        return outcome
+
+    async def _light(self, outcome: CallEnded) -> CallEnded:
+        """Move a large text into the object store; the spool keeps it for as long as that takes."""
+        if len(msgspec.json.encode(outcome.text)) <= wire.INLINE_BYTES_MAX:
+            return outcome
+        ref = await self._lane.patiently(lambda: self._log.put_blob(outcome.text.encode()))
+        return msgspec.structs.replace(outcome, text="", text_ref=ref)
+
+    async def _say_learned(self, running: Running, started: TaskStarted) -> None:
+        """Say what the provider told about quota. It may be lost: the next answer tells it again."""
+        for place, learned in enumerate(running.learned):
+            fact = self._stamped(msgspec.structs.replace(learned, platform=self.platform, cause=started.id), place)
+            try:
+                entry = Entry(subjects.subject_of("adapter", fact), wire.encode(fact), None)
+                wire.decode(entry.subject, entry.body)
+                await self._committer.append([entry], (self.platform, "learned"))
+            except (BusError, BadFact) as error:
+                log_.warning("%s: what was learned about quota is lost: %s", self.platform, error)
 
     async def _record(self, reserved: QuotaReserved, state: Any, outcome: CallEnded, number: int) -> None:
         """Append how the attempt ended; where the lane went on without us, as a late result."""
         expected = state.lane_seq
-        while True:
-            said = self._adapter.decide(state, outcome)
-            if not said:
-                break
+        light = await self._light(outcome)
+        while said := self._adapter.decide(state, light):
             try:
                 await self._append(self._stamped(said[0], number), expected)
                 break
             except AppendRefused:
-                state = await self._load_patiently(reserved)
+                state = await self._lane.patiently(lambda: self._lane.load(reserved, whole=True))
                 expected = state.lane_seq
         self._spool.forget(f"{self.platform}.{reserved.chain}.{reserved.task}.{outcome.epoch}")
-
-    async def _load_patiently(self, reserved: QuotaReserved) -> Any:
-        while True:
-            try:
-                return await self._load(reserved, whole=True)
-            except BusError as error:
-                log_.warning("%s: %s; reading again", self.platform, error)
-                await asyncio.sleep(PAUSE_S)
 
     def _forget(self, reserved: QuotaReserved, state: Any) -> None:
         started: TaskStarted | None = state.started
@@ -324,20 +350,14 @@ class Worker:
                     for delivery in running.deliveries:
                         await delivery.progress()
                     chain, task, _ = name.split(".")
-                    if await self._log.last(subjects.exact("client", "cancel_requested", chain, task)) is not None:
+                    if await self._lane.cancelled(chain, task):
                         running.cancelled.set()
                 except BusError as error:
                     log_.warning("%s: no heartbeat: %s", self.platform, error)
 
 
-def _read(stored: Stored) -> Fact | None:
-    """Return a fact read back. What a client wrote and nobody can read counts as never said: it must not stop the task."""
-    try:
-        return wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
-    except BadFact:
-        if subjects.parse(stored.subject).writer == "adapter":
-            raise
-        return None
+def _name(reserved: QuotaReserved) -> str:
+    return f"{reserved.chain}.{reserved.task}.{reserved.attempt}"
 
 
 def _key(platform: str, started: TaskStarted) -> str:

@@ -1,0 +1,107 @@
+"""A lane: what the log says about one platform's attempts at one task, read back by exact subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from farebox.core import subjects, wire
+from farebox.core.actor import Actor
+from farebox.core.errors import BadFact, BusError, LogDamaged
+from farebox.core.events import Fact, QuotaReserved, TaskSubmitted
+from farebox.core.terms import FileInput
+from farebox.log.port import Log, Stored
+
+log_ = logging.getLogger("farebox.worker")
+
+PAUSE_S = 0.5
+"""Pause before an append or a reading whose outcome is unknown is tried again."""
+TOKENS = ("started", "completed", "failed", "interrupted")
+
+
+class Lane:
+    """Reads for the adapter of one platform."""
+
+    def __init__(self, log: Log, adapter: Actor[Any], platform: str) -> None:
+        self._log = log
+        self._adapter = adapter
+        self._platform = platform
+
+    async def load(self, reserved: QuotaReserved, *, whole: bool) -> Any:
+        """Fold what the log says about the attempt: submission and cancel, and the lane's facts when they may exist.
+
+        Raises what reading raises.
+        """
+        chain, task = reserved.key
+        wanted = [
+            subjects.exact(reserved.submitted_by, "submitted", chain, task),
+            subjects.exact("client", "cancel_requested", chain, task),
+        ]
+        if whole:
+            wanted += [subjects.exact("adapter", token, chain, task, self._platform) for token in TOKENS]
+        found = await asyncio.gather(*(self._log.last(subject) for subject in wanted))
+        facts = [fact for stored in found if stored is not None and (fact := _read(stored)) is not None]
+        state = self._adapter.new()
+        for fact in [reserved, *sorted(facts, key=lambda fact: fact.seq)]:
+            state = self._adapter.evolve(state, fact)
+        return state
+
+    async def reserved(self, chain: str, task: str) -> QuotaReserved | None:
+        """Return the last reservation of the task in this lane. Raises what reading raises."""
+        last = await self._log.last(subjects.exact("quota", "reserved", chain, task, self._platform))
+        found = None if last is None else wire.decode(last.subject, last.body, last.seq, last.at_ms)
+        assert found is None or isinstance(found, QuotaReserved), "the subject says what stands there"
+        return found
+
+    async def cancelled(self, chain: str, task: str) -> bool:
+        """Say whether somebody asked for the end of the task. Raises what reading raises."""
+        return await self._log.last(subjects.exact("client", "cancel_requested", chain, task)) is not None
+
+    async def mine(self, subject: str, fact: Fact) -> int | None:
+        """Return the sequence of `fact` if it is what stands on its subject."""
+        last = await self.patiently(lambda: self._log.last(subject))
+        found = wire.decode(last.subject, last.body, last.seq, last.at_ms) if last else None
+        return found.seq if found is not None and found.id == fact.id else None
+
+    async def whole(self, task: TaskSubmitted) -> TaskSubmitted:
+        """Fetch what the submission keeps in the object store. Raises LogDamaged, UnicodeDecodeError, DecodeError."""
+        changes: dict[str, Any] = {}
+        if task.prompt_ref is not None:
+            ref = task.prompt_ref
+            changes["prompt"] = (await self.patiently(lambda: self._log.get_blob(ref))).decode()
+        if task.context_ref is not None:
+            ref = task.context_ref
+            changes["context"] = msgspec.json.decode(await self.patiently(lambda: self._log.get_blob(ref)))
+        files = [await self._file(file) for file in task.files]
+        return msgspec.structs.replace(task, files=tuple(files), **changes)
+
+    async def patiently[Answer](self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask until the log answers. Raises LogDamaged: no waiting mends that."""
+        while True:
+            try:
+                return await ask()
+            except LogDamaged:
+                raise
+            except BusError as error:
+                log_.warning("%s: %s; trying again", self._platform, error)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _file(self, file: FileInput) -> FileInput:
+        ref = file.ref
+        if ref is None:
+            return file
+        return FileInput(name=file.name, content=(await self.patiently(lambda: self._log.get_blob(ref))).decode())
+
+
+def _read(stored: Stored) -> Fact | None:
+    """Return a fact read back. What a client wrote and nobody can read counts as never said: it must not stop the task."""
+    try:
+        return wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+    except BadFact:
+        if subjects.parse(stored.subject).writer == "adapter":
+            raise
+        return None
