@@ -36,9 +36,9 @@ _REFUSED_AT_THE_DOOR = (503, 529)
 
 def request_body(ask: Ask, model: str, *, stream: bool, max_tokens_field: str = "max_tokens") -> bytes:
     """Return the JSON body that asks for one answer; a streamed one ends with its usage."""
-    messages = [{"role": "system", "content": ask.system}] if ask.system else []
+    messages = [{"role": "system", "content": _sendable(ask.system)}] if ask.system else []
     body: dict[str, Any] = {"model": model} if model else {}
-    body |= {"messages": [*messages, {"role": "user", "content": ask.prompt}], "stream": stream}
+    body |= {"messages": [*messages, {"role": "user", "content": _sendable(ask.prompt)}], "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True}
     if ask.task.max_tokens is not None:
@@ -46,6 +46,11 @@ def request_body(ask: Ask, model: str, *, stream: bool, max_tokens_field: str = 
     if ask.task.temperature is not None:
         body["temperature"] = ask.task.temperature
     return msgspec.json.encode(body)
+
+
+def _sendable(text: str) -> str:
+    """Return `text` with half surrogate pairs, which no wire can carry, as question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class ChatReader:

@@ -39,6 +39,10 @@ def test_a_chat_request_streams_and_asks_for_its_usage():
     }
 
 
+def test_half_a_surrogate_pair_does_not_keep_a_prompt_from_being_sent():
+    assert sent(settings(url=URL), prompt="a\ud800b")["messages"] == [{"role": "user", "content": "a?b"}]
+
+
 def test_a_server_that_cannot_stream_is_asked_for_one_piece():
     of = settings(url=URL, options={"stream": "no", "max_tokens_field": "max_completion_tokens"})
     body = sent(of, max_tokens=3)

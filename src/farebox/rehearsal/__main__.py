@@ -53,11 +53,16 @@ def made_from(arguments: argparse.Namespace) -> StandIn:
     )
 
 
-async def serve(stand_in: StandIn, port: int) -> None:
-    """Listen until somebody asks to stop."""
+async def until_asked(stand_in: StandIn, port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(stand_in, port, stop)
+
+
+async def serve(stand_in: StandIn, port: int, stop: asyncio.Event) -> None:
+    """Listen, tell the address, and hang up when `stop` is set."""
     await stand_in.start(port)
     sys.stdout.buffer.write(msgspec.json.encode({"url": stand_in.url, "pid": os.getpid()}) + b"\n")
     sys.stdout.buffer.flush()
@@ -74,7 +79,7 @@ def main() -> int:
     except BadInput as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    asyncio.run(serve(stand_in, arguments.port))
+    asyncio.run(until_asked(stand_in, arguments.port))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -87,5 +87,5 @@ def read_chat(body: bytes) -> Question:
 
 def _text(content: str | list[dict[str, Any]] | None) -> str:
     if isinstance(content, list):
-        return "".join(cast("str", part.get("text", "")) for part in content)
+        return "".join(text for part in content if isinstance(text := part.get("text"), str))
     return content or ""

@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
@@ -221,9 +221,9 @@ def prepare(arguments: argparse.Namespace, prompt: str) -> Run:
     )
 
 
-def main() -> int:
+def main(line: Sequence[str] | None = None) -> int:
     """Read the prompt, print the run, return the exit code; 2 when an argument is not usable."""
-    arguments = options().parse_args()
+    arguments = options().parse_args(line)
     prompt = sys.stdin.buffer.read().decode("utf-8", "replace")
     try:
         run = prepare(arguments, prompt)

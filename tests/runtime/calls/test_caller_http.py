@@ -283,7 +283,7 @@ async def test_a_server_that_speaks_something_else_may_have_charged(call, said):
     async with server(talk) as url:
         called = await call(settings(url))
     assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "possible")
+    assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "possible", 1)
 
 
 async def test_a_huge_rejection_is_read_only_so_far(call):
