@@ -275,15 +275,15 @@ def _table(rows: list[dict[str, Any]], say: Say) -> None:
     say(f"\nWhere it went   {'tasks':>6} {'tokens in / out':>18} {'rehearsal $':>14}   possibly charged")
     for row in rows:
         tokens = f"{row['input_tokens'] or 0} / {row['output_tokens'] or 0}"
-        possible = f"at most ${row['possible_usd']}" if row.get("possible_usd") not in {None, "0"} else "–"
-        paid = "–" if row.get("paid_usd") is None else f"${row['paid_usd']}"
+        possible = f"at most ${row['rehearsal_possible_usd']}" if row.get("rehearsal_possible_usd") not in {None, "0"} else "–"
+        paid = "–" if row.get("rehearsal_usd") is None else f"${row['rehearsal_usd']}"
         say(f" {row['platform']:<14} {row['tasks']:>6} {tokens:>18} {paid:>14}   {possible}")
     say(" Rehearsal dollars. You were charged nothing.")
 
 
 def _sums(rows: list[dict[str, Any]]) -> tuple[Decimal, Decimal]:
-    paid = money.total(money.parse(row["paid_usd"]) for row in rows if row.get("paid_usd") is not None)
-    possible = money.total(money.parse(row["possible_usd"]) for row in rows if row.get("possible_usd") is not None)
+    paid = money.total(money.parse(row["rehearsal_usd"]) for row in rows if row.get("rehearsal_usd") is not None)
+    possible = money.total(money.parse(row["rehearsal_possible_usd"]) for row in rows if row.get("rehearsal_possible_usd") is not None)
     return paid, possible
 
 
