@@ -24,7 +24,7 @@ from farebox import __version__, client, discovery
 from farebox.core import money
 from farebox.core.errors import BadInput, NotReachable
 from farebox.core.results import Result
-from farebox.rehearsal.books import Price
+from farebox.rehearsal.books import Price, read
 from farebox.rehearsal.faults import Faults
 from farebox.rehearsal.server import StandIn
 
@@ -37,6 +37,7 @@ MODULES = (
 CHEAP, STRONG = "gpt-5-mini", "claude-sonnet-4-5"
 PRICES = {CHEAP: Price(Decimal("0.25"), Decimal(2)), STRONG: Price(Decimal(3), Decimal(15))}
 """US dollars for a million tokens, as the stand-ins bill; farebox must find the same amounts in its own price list."""
+AGENT_BOOKS = "agent-books.jsonl"
 FILE_CHARS_MAX = 24_000
 READY_S = 60.0
 ENGINE_TOML = """
@@ -49,7 +50,8 @@ billing = "rehearsal"
 tier = 0
 limit = 2
 model = "{strong}"
-argv = ["{python}", "-m", "farebox.rehearsal.program", "--delay-ms", "900", "--seed", "{seed}"]
+argv = ["{python}", "-m", "farebox.rehearsal.program", "--delay-ms", "900", "--seed", "{seed}",
+        "--books", "{books}", "--prices", "{strong}=3/15"]
 options = {{ wire = "stream-json" }}
 
 [platforms.cheap-api]
@@ -125,7 +127,7 @@ async def run(options: Options, say: Say) -> Report:
         say(f"farebox {__version__} · demo · seed {options.seed} · {'store' if options.keep else 'temporary store'} {folder}")
         cheap, strong = await _stand_ins(stack, options)
         config = folder / "farebox.toml"
-        config.write_text(_toml(options, cheap, strong))
+        config.write_text(_toml(options, cheap, strong, folder / AGENT_BOOKS))
         engine = await stack.enter_async_context(_engine(folder, config))
         _greet(engine.ready, say)
         results = await _work(folder, prompts, engine, options, say)
@@ -192,9 +194,15 @@ async def _stand_ins(stack: AsyncExitStack, options: Options) -> tuple[StandIn, 
     return cheap, strong
 
 
-def _toml(options: Options, cheap: StandIn, strong: StandIn) -> str:
+def _toml(options: Options, cheap: StandIn, strong: StandIn, books: Path) -> str:
     return ENGINE_TOML.format(
-        python=sys.executable, seed=options.seed, cheap=CHEAP, strong=STRONG, cheap_url=cheap.url, strong_url=strong.url
+        python=sys.executable,
+        seed=options.seed,
+        cheap=CHEAP,
+        strong=STRONG,
+        cheap_url=cheap.url,
+        strong_url=strong.url,
+        books=books,
     )
 
 
@@ -256,10 +264,9 @@ async def _prove(
         info = await bus.info()
     rows = [row for row in costs["rows"] if row["billing"] == "rehearsal"]
     _table(rows, say)
-    paid, possible = _sums([row for row in rows if row["platform"] != "agent"])
-    billed = money.total(
-        money.parse(line.usd) for stand_in in stand_ins for line in stand_in.books.lines if line.charged and line.usd
-    )
+    paid, possible = _sums(rows)
+    lines = [line for stand_in in stand_ins for line in stand_in.books.lines] + read(folder / AGENT_BOOKS)
+    billed = money.total(money.parse(line.usd) for line in lines if line.charged and line.usd)
     completed = sum(result.ok for result in results)
     report = Report(
         tasks=len(results), completed=completed, killed=bool(engine.killed), seconds=round(time.monotonic() - began, 1),
@@ -283,7 +290,9 @@ def _table(rows: list[dict[str, Any]], say: Say) -> None:
 
 def _sums(rows: list[dict[str, Any]]) -> tuple[Decimal, Decimal]:
     paid = money.total(money.parse(row["rehearsal_usd"]) for row in rows if row.get("rehearsal_usd") is not None)
-    possible = money.total(money.parse(row["rehearsal_possible_usd"]) for row in rows if row.get("rehearsal_possible_usd") is not None)
+    possible = money.total(
+        money.parse(row["rehearsal_possible_usd"]) for row in rows if row.get("rehearsal_possible_usd") is not None
+    )
     return paid, possible
 
 
@@ -293,7 +302,7 @@ def _conclude(report: Report, say: Say) -> None:
     say(f"\n {sign[report.completed == report.tasks]} {report.completed} of {report.tasks} tasks, {report.seconds} s")
     alike = "the same" if report.replay_same else "ANOTHER"
     say(f" {sign[report.replay_same]} {report.facts} facts; views rebuilt from nothing: digest {report.digest[:8]}, {alike}")
-    say(f" {sign[report.reconciled]} the two providers' own books say ${report.billed_usd}; farebox says {band}")
+    say(f" {sign[report.reconciled]} the three providers' own books say ${report.billed_usd}; farebox says {band}")
     say(f" Digests: {report.out}")
     say(" Real here: NATS, routing, slots, retries, the kill, recovery, log, costs.   Not real: the models.")
     say(' Next:  farebox platforms · farebox up --detach · farebox submit "hello" --platform rehearsal')
