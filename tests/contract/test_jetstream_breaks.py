@@ -6,8 +6,10 @@ import signal
 import msgspec
 import pytest
 
-from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, LogDamaged, LogFull, LogUnfit, NotReachable
+from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadFact, LogDamaged, LogFull, LogUnfit, NotReachable
 from farebox.log import connection as connection_file
+from farebox.log import pull as pull_file
+from farebox.log.answers import ApiError, raise_api
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.streams import Sizes
 
@@ -215,3 +217,89 @@ async def test_closing_beside_a_frozen_server_does_not_hang(opened, own_server, 
         assert isinstance((await asyncio.gather(appending, return_exceptions=True))[0], AppendUnknown)
         await reader.end()
     own_server.signal(signal.SIGCONT)
+
+
+async def test_a_reader_whose_consumer_was_removed_makes_it_anew(opened, entry, reading):
+    told = []
+    log = await opened(consumer="views", on_health=told.append)
+    await log.append([entry(f"router.routed.-.c.t{n}") for n in range(3)])
+    reader = reading(log)
+    await reader.until(3)
+    await log._connection.ask("$JS.API.CONSUMER.DELETE.FAREBOX.views")
+    await log.append([entry("router.routed.-.c.t3")])
+    assert [fact.seq for fact in await reader.until(4)] == [1, 2, 3, 4]
+    assert any("Reading the log begins anew" in text for text in told)
+
+
+async def test_a_delivery_lost_on_the_way_is_read_again(opened, entry, reading):
+    log = await opened()
+    reader = reading(log)
+    await log.append([entry("router.routed.-.c.t0")])
+    await reader.until(1)
+    (following,) = log._followings.values()
+    following._pull._on_fact = lambda *_: None  # one delivery vanishes between server and us
+    await log.append([entry("router.routed.-.c.t1")])
+    await log.append([entry("router.routed.-.c.t2")])
+    following._pull._on_fact = following._on_fact
+    await log.append([entry("router.routed.-.c.t3")])
+    assert [fact.seq for fact in await reader.until(4)] == [1, 2, 3, 4]
+
+
+async def test_a_server_that_falls_silent_is_noticed_and_asked_again(opened, own_server, entry, reading, monkeypatch):
+    monkeypatch.setattr(pull_file, "BEAT_S", 0.1)
+    monkeypatch.setattr(pull_file, "SILENCE_S", 0.3)
+    told = []
+    log = await opened(on_health=told.append)
+    held = asyncio.Queue()
+    await log.consume("adapter-openai", held.put_nowait)
+    reader = reading(log)
+    own_server.signal(signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        while not any("silent" in text for text in told):
+            await asyncio.sleep(0.02)
+    own_server.signal(signal.SIGCONT)
+    other = await opened()
+    await other.append([entry("quota.reserved.openai.c.t")])
+    await reader.until(1)
+    async with asyncio.timeout(10):
+        assert (await held.get()).stored.seq == 1
+
+
+async def test_a_durable_that_is_removed_is_told(opened, entry):
+    told = []
+    log = await opened(on_health=told.append)
+    await log.consume("adapter-openai", print)
+    await log._connection.ask("$JS.API.CONSUMER.DELETE.FAREBOX.adapter-openai")
+    async with asyncio.timeout(5):
+        while not any("adapter-openai hands out nothing" in text for text in told):
+            await asyncio.sleep(0.02)
+    await log.close()
+
+
+async def test_acks_and_words_without_a_connection_are_lost_without_a_fault(opened, own_server, entry):
+    log = await opened()
+    held = asyncio.Queue()
+    await log.consume("adapter-openai", held.put_nowait)
+    await log.append([entry("quota.reserved.openai.c.t")])
+    async with asyncio.timeout(5):
+        delivery = await held.get()
+    own_server.kill()
+    while log._connection._up.is_set():
+        await asyncio.sleep(0.01)
+    await delivery.ack()
+    await delivery.nak(1)
+    await delivery.progress()
+    await delivery.term("gone")
+    own_server.start()
+
+
+def test_every_error_of_the_server_has_a_meaning():
+    expected = {10071: AppendRefused, 10164: AppendBusy, 10008: AppendBusy, 10077: LogFull, 10047: LogFull, 10054: BadFact}
+    for code, kind in expected.items():
+        with pytest.raises(kind, match=str(code)):
+            raise_api(ApiError(400, code, "wrong last sequence: 7"))
+    with pytest.raises(LogUnfit, match="10060"):
+        raise_api(ApiError(400, 10060, "expected stream does not match"))
+    with pytest.raises(AppendRefused) as refusal:
+        raise_api(ApiError(400, 10071, "something new"))
+    assert refusal.value.last_seq is None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from farebox.core.errors import AppendBusy, LogDamaged, NotReachable
+from farebox.core.errors import AppendBusy, LogDamaged, LogFull, LogUnfit, NotReachable
 from farebox.core.subjects import ALL
 from farebox.log.connection import Connection
 from farebox.log.gaps import check_start
@@ -18,8 +18,8 @@ from farebox.log.streams import Streams
 BATCH = 1000
 BUFFERED_MAX = 4 * BATCH
 """A reader that is slower than the server gets no more before it has taken these."""
-TAIL_WAIT_S = 2.0
-"""So long a new leader may take until it knows all that was acknowledged; then the tail counts as lost."""
+LEADER_WAIT_S = 10.0
+"""So long a cluster's new leader may take until it knows all that was acknowledged; then it counts as lost."""
 
 
 def position_of(info: dict[str, Any]) -> Position:
@@ -47,6 +47,8 @@ class Following:
         self._ended = False
         self._news = asyncio.Event()
         self._created = ""
+        self._replicas = 1
+        self._ailing_s: float | None = None
         self._pull: StandingPull | None = None
 
     async def facts(self) -> AsyncGenerator[Sequence[Stored]]:
@@ -84,29 +86,35 @@ class Following:
             self._delivered = 0
             self._pull = StandingPull(self._connection, self._consumer, BATCH, self._on_fact, self._on_trouble)
             await self._pull.start()
-        except (NotReachable, AppendBusy):
+            self._ailing_s = None
+        except (NotReachable, AppendBusy, LogFull):
             if self._connection.client.is_closed:
                 raise
-            self._broken = True
-            await asyncio.sleep(AGAIN_S)
+            await self._later()
+        except (LogUnfit, LogDamaged):
+            if not self._may_heal():
+                raise
+            await self._later()
+
+    async def _later(self) -> None:
+        self._broken = True
+        await asyncio.sleep(AGAIN_S)
+
+    def _may_heal(self) -> bool:
+        """Say whether what looks missing may only not be known yet to a cluster's new leader."""
+        now_s = asyncio.get_running_loop().time()
+        self._ailing_s = now_s if self._ailing_s is None else self._ailing_s
+        return self._replicas > 1 and now_s < self._ailing_s + LEADER_WAIT_S
 
     async def _find_place(self) -> None:
         """Look whether this is still the log that was read so far."""
-        deadline_s = asyncio.get_running_loop().time() + TAIL_WAIT_S
-        while True:
-            info = await self._streams.info(STREAM)
-            position = position_of(info)
-            if self._created not in {"", position.created}:
-                raise LogDamaged(f"The log was replaced: created {position.created}, not {self._created}.")
-            try:
-                self._next = check_start(self._next, position)
-            except LogDamaged:
-                if info["config"]["num_replicas"] == 1 or asyncio.get_running_loop().time() > deadline_s:
-                    raise
-                await asyncio.sleep(AGAIN_S)
-            else:
-                self._created = position.created
-                return
+        info = await self._streams.info(STREAM)
+        position = position_of(info)
+        self._replicas = info["config"]["num_replicas"]
+        if self._created not in {"", position.created}:
+            raise LogDamaged(f"The log was replaced: created {position.created}, not {self._created}.")
+        self._next = check_start(self._next, position)
+        self._created = position.created
 
     def _on_fact(self, subject: bytes, reply: bytes, data: bytes, _head: bytes) -> None:
         fields = reply.split(b".")

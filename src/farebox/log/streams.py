@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from farebox.core.errors import AccessDenied, LogUnfit
+from farebox.core.errors import AccessDenied, LogUnfit, NotReachable
 from farebox.core.subjects import ALL
 from farebox.core.wire import BODY_BYTES_MAX
 from farebox.log import names
@@ -20,6 +20,8 @@ from farebox.log.connection import Connection
 
 SERVER_MIN = (2, 15)
 """Older servers lose or damage logs (nats-server #8491, #8447 and others, read 2026-11)."""
+API_WAIT_S = 3.0
+"""A cluster that is choosing a leader gives no answer; asking again is better than waiting."""
 GIB = 1 << 30
 SECOND_NS = 1_000_000_000
 _NOT_FOUND = 404
@@ -207,7 +209,9 @@ class Streams:
         """Ask JetStream's API; None stands for 404."""
         await self._connection.connected()
         payload = msgspec.json.encode(body) if body else b""
-        reply = await self._connection.ask(f"{self._control}.{verb}", payload, quiet=quiet)
+        reply = await self._connection.ask(f"{self._control}.{verb}", payload, wait_s=API_WAIT_S, quiet=quiet)
+        if reply.status and self._connection.client.has_jetstream:
+            raise NotReachable(f"JetStream does not answer at the moment (status {reply.status}).")
         if not reply.status and msgspec.json.decode(reply.body).get("error", {}).get("code") == _NOT_FOUND:
             return None
         return document(reply)
