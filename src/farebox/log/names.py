@@ -42,7 +42,7 @@ def durable_of(platform: str) -> str:
 def durable_filter(durable: str) -> str:
     """Return what the durable hands out. Raises LogUnfit for a name that is none of ours."""
     if not durable.startswith(_DURABLE):
-        raise LogUnfit(f"There is no durable {durable!r}.", hint="Run: farebox init")
+        raise LogUnfit(f"There is no durable {durable!r}.", hint="An engine makes it when it starts: farebox up")
     return f"farebox.log.quota.reserved.{durable.removeprefix(_DURABLE)}.>"
 
 

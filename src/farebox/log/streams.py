@@ -25,6 +25,7 @@ API_WAIT_S = 3.0
 GIB = 1 << 30
 SECOND_NS = 1_000_000_000
 _NOT_FOUND = 404
+GONE = "An engine over a new store makes it: farebox up. If it was there before, keep a copy of the server's files first."
 
 
 class Sizes(Struct, frozen=True, kw_only=True):
@@ -145,7 +146,7 @@ class Streams:
         if found is None:
             raise LogUnfit(
                 f"The stream {name} is missing.",
-                hint="On a new server: farebox init. If it was there: see its data directory first.",
+                hint=GONE,
             )
         return found
 
@@ -153,7 +154,7 @@ class Streams:
         """Return what the server says about a durable. Raises LogUnfit when it is missing."""
         found = await self._ask(f"CONSUMER.INFO.{names.STREAM}.{durable}", {})
         if found is None:
-            raise LogUnfit(f"The durable {durable} is missing.", hint="Run: farebox init")
+            raise LogUnfit(f"The durable {durable} is missing.", hint="An engine makes it when it starts: farebox up")
         return found
 
     async def follower(self, consumer: str, start: int, only: str) -> None:
@@ -202,7 +203,7 @@ class Streams:
     async def _api(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = await self._ask(verb, body)
         if answer is None:
-            raise LogUnfit(f"The stream {names.STREAM} is missing.", hint="Run: farebox init")
+            raise LogUnfit(f"The stream {names.STREAM} is missing.", hint=GONE)
         return answer
 
     async def _ask(self, verb: str, body: Mapping[str, Any], *, quiet: bool = False) -> dict[str, Any] | None:
