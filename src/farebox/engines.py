@@ -180,8 +180,12 @@ async def _running(
     from farebox.runtime import caller  # noqa: PLC0415
     from farebox.runtime.engine import Engine  # noqa: PLC0415
     from farebox.runtime.prices import compile_prices  # noqa: PLC0415
+    from farebox.runtime.process_tree import end_orphans  # noqa: PLC0415
     from farebox.views.desk import Desk  # noqa: PLC0415
 
+    ended = await asyncio.to_thread(end_orphans)
+    if ended:
+        _report(f"{ended} programs of an engine that was killed were still running; they were ended")
     kinds = {kind.name: kind for kind in platform_kinds()}
     stack.push_async_callback(caller.close)
     local = config.settings.platforms if only_views else await _with_stand_ins(stack, config.settings.platforms)
