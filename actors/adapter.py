@@ -95,7 +95,8 @@ def _finish(state: Attempt, call: CallEnded) -> Said | None:
     started = state.started
     if started is None or started.seq != call.epoch:
         return _late(state, call)
-    if state.ended is not None and state.ended.epoch >= started.seq:
+    # By sequence, not by epoch: who ends an attempt that never started has no epoch, and the lane went on all the same.
+    if state.ended is not None and state.ended.seq > started.seq:
         return None if state.ended.cause == started.id and not _lost(state.ended) else _late(state, call)
     return _outcome(started, call)
 
@@ -129,11 +130,14 @@ def _outcome(started: TaskStarted, call: CallEnded) -> TaskCompleted | AttemptFa
 
 
 def _late(state: Attempt, call: CallEnded) -> LateResult | None:
-    """Book a paid answer that came after the lane had gone on; an unpaid one changes nothing."""
-    reserved = state.reserved
-    if call.verdict.charged == "none" or reserved is None:
+    """Book a paid answer that came after the lane had gone on; an unpaid one changes nothing.
+
+    Who finds it on his disk after a restart may have no reservation any more: then the lane's last start tells the rest.
+    """
+    known = _envelope(state.reserved) if state.reserved else _after(state.started) if state.started else None
+    if call.verdict.charged == "none" or known is None:
         return None
-    told: dict[str, Any] = {**_envelope(reserved), **_told(call), "charged": call.verdict.charged}
+    told: dict[str, Any] = {**known, **_told(call), "charged": call.verdict.charged}
     told |= {"cause": call.cause, "epoch": call.epoch, "attempt": call.attempt}
     return LateResult(**told, output=call.text, output_ref=call.text_ref, fault=call.verdict.fault)
 
