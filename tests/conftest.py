@@ -124,6 +124,7 @@ class NatsCluster:
             NatsServer(
                 directory / f"n{place}",
                 accounts=ACCOUNTS,
+                sync="100ms",
                 extra=f'cluster {{ name: trio, listen: "127.0.0.1:{port}", routes: [{peers}] }}',
             )
             for place, port in enumerate(routes)
@@ -172,7 +173,7 @@ async def _formed(login: Login) -> None:
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
     """One server for the session: do not kill it, use `account`."""
-    server = NatsServer(tmp_path_factory.mktemp("nats") / "shared", accounts=ACCOUNTS)
+    server = NatsServer(tmp_path_factory.mktemp("nats") / "shared", accounts=ACCOUNTS, sync="100ms")
     server.start()
     yield server
     server.kill()

@@ -18,7 +18,7 @@ from farebox.log.port import Entry, Fence
 from farebox.log.streams import Sizes
 
 SMALL = Sizes(log_bytes=256 << 20, blob_bytes=64 << 20, live_bytes=16 << 20, dead_bytes=16 << 20)
-ACK_WAIT_S = 0.4
+ACK_WAIT_S = 0.3
 FORMING_WAIT_S = 20
 
 

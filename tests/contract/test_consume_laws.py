@@ -70,9 +70,9 @@ async def test_a_nak_brings_it_back_after_the_delay_and_not_before(world, log, e
     await log.append(reserved(entry, "t"))
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    await (await hands.next()).nak(0.3)
+    await (await hands.next()).nak(world.ack_wait_s * 2)
     again = await hands.next()
-    assert 0.25 < loop.time() - began_s < world.ack_wait_s
+    assert loop.time() - began_s > world.ack_wait_s * 1.9
     assert again.tries == 2
     await again.ack()
 
@@ -82,7 +82,7 @@ async def test_progress_keeps_it_with_its_holder(world, log, entry):
     await log.consume("adapter-openai", hands)
     await log.append(reserved(entry, "t"))
     held = await hands.next()
-    for _ in range(6):
+    for _ in range(5):
         await held.progress()
         await hands.quiet(world.ack_wait_s / 3)
     await held.ack()

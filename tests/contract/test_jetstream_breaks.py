@@ -268,7 +268,10 @@ async def test_a_server_that_falls_silent_is_noticed_and_asked_again(opened, own
 async def test_a_durable_that_is_removed_is_told(opened, entry):
     told = []
     log = await opened(on_health=told.append)
-    await log.consume("adapter-openai", print)
+    held = asyncio.Queue()
+    await log.consume("adapter-openai", held.put_nowait)
+    await log.append([entry("quota.reserved.openai.c.t")])
+    await asyncio.wait_for(held.get(), 5)  # now a pull request is open for certain
     await log._connection.ask("$JS.API.CONSUMER.DELETE.FAREBOX.adapter-openai")
     async with asyncio.timeout(5):
         while not any("adapter-openai hands out nothing" in text for text in told):
