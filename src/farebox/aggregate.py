@@ -57,9 +57,9 @@ def aggregate(results: Iterable[Result], batch_id: str = "") -> Aggregate:
     for result in known:
         by_platform.setdefault(result.platform or NOWHERE, []).append(result)
     played = [result for result in known if result.billing == REHEARSAL]
-    real = [result for result in known if result.billing != REHEARSAL]
+    real = [result for result in known if result.billing not in {REHEARSAL, ""}]
     fields = {name: getattr(_sum(known), name) for name in Sum.__struct_fields__}
-    fields |= {name: getattr(_sum(real or played), name) for name in MONEY}
+    fields |= {name: getattr(_sum(real or played or known), name) for name in MONEY}
     return Aggregate(
         batch_id=batch_id,
         platforms={name: _sum(by_platform[name]) for name in sorted(by_platform)},

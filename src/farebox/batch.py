@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from farebox.handle import Handle
 
 NOT_SENT = "not sent"
-PARALLEL_MAX = 500
-"""A connection may have 1000 subscriptions, and each chain under way needs one."""
+PARALLEL_MAX = 400
+"""A connection may have 1000 subscriptions, and each chain under way needs two."""
 
 
 class Batch:

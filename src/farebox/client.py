@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -32,6 +32,12 @@ POLL_S = 20.0
 """How long one question for a result waits at the engine."""
 PATIENCE_S = 300.0
 """How long bus or engine may stay away while somebody waits for a result."""
+ENDING_S = 1.0
+"""How long a question waits that was asked when the end was heard already: only the charge is missing then."""
+FRESH_S = 2.0
+"""How long the end of a task that was sent just now is only listened for."""
+CHARGE_S = 0.2
+"""How long its charge is listened for after that."""
 RETRY_S = 0.5
 """Pause between two questions that nobody answered."""
 CHOICES_S = 30.0
@@ -67,7 +73,8 @@ class Client:
         task = task_id or new_id()
         handle = self.handle(spec.chain or batch_id or task, task)
         await handle.listen(live=live)
-        await say_submission(self.log, await submission(self.log, spec, chain=handle.chain_id, task=task, batch=batch_id))
+        fact = await submission(self.log, spec, chain=handle.chain_id, task=task, batch=batch_id)
+        handle.fresh = await say_submission(self.log, fact)
         return handle
 
     async def check(self, spec: TaskSpec) -> None:
@@ -150,7 +157,7 @@ class Client:
 
     async def hear_end(self, handle: Handle) -> Subscription:
         """Subscribe the result of a task on core NATS."""
-        return await self._ends.hear(handle.chain_id, handle.task_id, handle.ended.set)
+        return await self._ends.hear(handle.chain_id, handle.task_id, handle.hear_end)
 
     async def hear_live(self, chain_id: str, task_id: str, on: Callable[[str, bytes], None]) -> Subscription:
         """Subscribe the live text of a task."""
@@ -161,14 +168,14 @@ class Client:
         await self.log.close()
 
     async def _asked(self, handle: Handle, patience: _Patience) -> Answer | None:
-        """Ask once. A result that is heard meanwhile shortens the wait for an answer that may be lost."""
-        asking = asyncio.create_task(self.result_now(handle.chain_id, handle.task_id, POLL_S))
+        """Ask once. An end that is heard meanwhile shortens the wait for an answer that may be lost."""
+        await _heard(handle)
+        wait_s = ENDING_S if handle.ended.is_set() else POLL_S
+        asking = asyncio.create_task(self.result_now(handle.chain_id, handle.task_id, wait_s))
         heard = asyncio.create_task(handle.ended.wait())
         try:
             await asyncio.wait({asking, heard}, return_when=asyncio.FIRST_COMPLETED)
-            if heard.done() and not asking.done():
-                handle.ended.clear()
-                await asyncio.wait({asking}, timeout=api.ANSWER_S)
+            await asyncio.wait({asking}, timeout=ENDING_S if wait_s == POLL_S else wait_s + api.ANSWER_S)
             return await patience.of(asking) if asking.done() else None
         finally:
             asking.cancel()
@@ -193,6 +200,17 @@ class Client:
             except NotReachable:
                 return None
         return self._platforms[1]
+
+
+async def _heard(handle: Handle) -> None:
+    """Wait a while for the end of a task that was sent just now, and for its charge: the engine need not be asked before."""
+    if not handle.fresh:
+        return
+    handle.fresh = False
+    for event, wait_s in ((handle.ended, FRESH_S), (handle.charged, CHARGE_S)):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await event.wait()
 
 
 class _Patience:

@@ -1,4 +1,4 @@
-"""Hearing the ends of tasks on core NATS: one subscription per chain, however many of its tasks are waited for."""
+"""Hearing the ends of tasks and their charges on core NATS: once per chain, however many of its tasks are waited for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from farebox.core import subjects
 from farebox.log.port import Log, Subscription
 
-Ear = Callable[[], None]
+Ear = Callable[[str], None]
+"""Called with what was said: `completed` or `recorded`."""
+SUBJECTS = ("*.completed", "cost.recorded")
 
 
 @dataclass
@@ -17,7 +19,7 @@ class _Chain:
     """Who waits in one chain."""
 
     ears: dict[str, list[Ear]] = field(default_factory=dict[str, list[Ear]])
-    subscription: Subscription | None = None
+    subscriptions: list[Subscription] = field(default_factory=list[Subscription])
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -29,14 +31,14 @@ class Ends:
         self._chains: dict[str, _Chain] = {}
 
     async def hear(self, chain: str, task: str, ear: Ear) -> Subscription:
-        """Call `ear` whenever an end of the task is published; it may be one that the log refuses, so ask then."""
+        """Call `ear` whenever an end or a charge of the task is published; the log may refuse it, so ask then."""
         found = self._chains.setdefault(chain, _Chain())
         found.ears.setdefault(task, []).append(ear)
         waiting = _Waiting(self, chain, task, ear)
         try:
             async with found.opening:
-                if found.subscription is None:
-                    found.subscription = await self._log.listen(f"{subjects.LOG}.*.completed.*.{chain}.*", self._heard)
+                for said in SUBJECTS[len(found.subscriptions) :]:
+                    found.subscriptions.append(await self._log.listen(f"{subjects.LOG}.{said}.*.{chain}.*", self._heard))
         except BaseException:
             await waiting.close()
             raise
@@ -52,14 +54,14 @@ class Ends:
             del found.ears[task]
         if not found.ears:
             del self._chains[chain]
-            if found.subscription is not None:
-                await found.subscription.close()
+            for subscription in found.subscriptions:
+                await subscription.close()
 
     def _heard(self, subject: str, _body: bytes) -> None:
-        chain, task = subject.split(".")[-2:]
+        _, _, _, token, _, chain, task = subject.split(".")
         found = self._chains.get(chain)
         for ear in tuple(found.ears.get(task, ())) if found else ():
-            ear()
+            ear(token)
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,22 @@ class Handle:
         self._live = LiveText()
         self._news: asyncio.Queue[Chunk | None] = asyncio.Queue()
         self._ears: list[Subscription] = []
+        self.fresh = False
         self.ended = asyncio.Event()
+        self.charged = asyncio.Event()
         self._result: Result | None = None
 
     @property
     def partial(self) -> str:
         """The text that has streamed so far in the latest attempt; it stays when a caller is cancelled."""
         return self._live.text
+
+    def hear_end(self, token: str) -> None:
+        """Take note that an end was published, or a charge after it."""
+        if token == "completed":
+            self.ended.set()
+        elif self.ended.is_set():
+            self.charged.set()
 
     async def listen(self, *, live: bool = True) -> None:
         """Subscribe the result, and the live text: done before the task is sent, so that nothing is missed."""

@@ -73,12 +73,13 @@ async def say_first(log: Log, fact: events.Fact, *, patience_s: float = PATIENCE
         pause_s = min(pause_s * 2, RETRY_MAX_S)
 
 
-async def say_submission(log: Log, fact: events.TaskSubmitted) -> None:
-    """Put a submission into the log; the same one may stand there already. Raises BadInput when another one does."""
+async def say_submission(log: Log, fact: events.TaskSubmitted) -> bool:
+    """Put a submission into the log; False if the same one stood there. Raises BadInput when another one does."""
     stands = await say_first(log, fact)
     found = _read(stands)
     if not isinstance(found, events.TaskSubmitted) or _asked(found) != _asked(fact):
         raise BadInput(f"Task {fact.task} was submitted before with other contents.", hint="Use another id.")
+    return found.id == fact.id
 
 
 async def say_cancel(log: Log, chain: str, task: str, reason: str = "") -> None:

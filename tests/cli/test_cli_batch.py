@@ -120,7 +120,7 @@ def test_dry_run_says_every_bad_line_and_sends_nothing(cli, tmp_path, store, nee
         ([], "FB401 A batch needs a file."),
         (["--dryrun"], "FB400 Unknown option: --dryrun."),
         (["--dry-run"], "FB401 --dry-run checks a file."),
-        (["p.jsonl", "--parallel", "0"], "parallel is 0; it must be from 1 to 500."),
+        (["p.jsonl", "--parallel", "0"], "parallel is 0; it must be from 1 to 400."),
         (["p.jsonl", "-o", "p.jsonl"], "p.jsonl is the input; results would destroy it."),
         (["p.jsonl", "-o", "no/such/folder.jsonl"], "FB406 no/such/folder.jsonl: cannot be written"),
         (["--resume", "b404"], 'FB407 There is no batch "b404".'),

@@ -67,13 +67,17 @@ def report(found: Mapping[str, Any], by: str, columns_max: int) -> list[str]:
         return ["Nothing was spent yet."]
     lines: list[str] = []
     if real:
-        total: Row = {**found["total"], "key": "total", "billing": ""}
-        # Counts of the total hold the rehearsals, too; its money does not.
-        total |= {name: sum(row[name] or 0 for row in real) for name in COUNTS}
+        # Counts of the whole hold the rehearsals, too; its money does not.
+        total: Row = {**found["total"], "key": "total", "billing": "", **_counted(real)}
         lines += _table(by, [*real, total], columns_max) + _remarks(total, found.get("unpriced_models") or [])
     if played:
-        lines += [*([""] if lines else []), *_table(by, played, columns_max), REHEARSED]
+        lines += [*([""] if lines else []), *_table(by, played, columns_max)]
+        lines += [*_remarks(_counted(played), [] if real else found.get("unpriced_models") or []), REHEARSED]
     return lines
+
+
+def _counted(rows: Sequence[Row]) -> dict[str, Any]:
+    return {name: sum(row[name] or 0 for row in rows) for name in COUNTS}
 
 
 def _table(by: str, rows: Sequence[Row], columns_max: int) -> list[str]:
@@ -106,7 +110,9 @@ def _remarks(total: Row, unpriced_models: Sequence[str]) -> list[str]:
         names = f": {', '.join(unpriced_models)}" if unpriced_models else ""
         remarks.append(f"* without {total['unpriced']} attempts that have no price{names}")
     if total["possible"]:
-        bound = f"at most {cells.usd(total['possible_usd'])}" if total["possible_usd"] is not None else "nobody knows how much"
+        bound = (
+            f"at most {cells.usd(total['possible_usd'])}" if total.get("possible_usd") is not None else "nobody knows how much"
+        )
         remarks.append(f"+ {total['possible']} attempts possibly charged, {bound}")
     if total["estimated"]:
         remarks.append(f"{total['estimated']} attempts are estimates")

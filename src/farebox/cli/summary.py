@@ -57,8 +57,10 @@ def _row(name: str, part: Sum) -> list[str]:
 
 def _remarks(total: Aggregate) -> list[str]:
     remarks: list[str] = []
-    if total.rehearsal_usd is not None:
-        remarks.append(REHEARSED if total.rehearsed else f"rehearsal apart: {cells.usd(total.rehearsal_usd)}. {REHEARSED}")
+    if total.rehearsed:
+        remarks.append(REHEARSED)
+    elif total.rehearsal_usd is not None:
+        remarks.append(f"rehearsal apart: {cells.usd(total.rehearsal_usd)}. {REHEARSED}")
     if total.unpriced:
         remarks.append(f"* without {total.unpriced} tasks that have no price")
     if total.possible_usd is not None:
