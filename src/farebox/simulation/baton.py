@@ -236,7 +236,9 @@ class Model:
             yield self._done(state, place, hand)
             return
         expected = reserved.lane_seq if hand.read < 0 else known.lane_seq
-        fact = msgspec.structs.replace(said[0], id=f"{type(said[0]).__name__}-{said[0].cause}-w{place}.{hand.lives}", prev=expected)
+        fact = msgspec.structs.replace(
+            said[0], id=f"{type(said[0]).__name__}-{said[0].cause}-w{place}.{hand.lives}", prev=expected
+        )
         if isinstance(fact, TaskStarted):
             fact = msgspec.structs.replace(fact, adapter=f"w{place}")
         log = self._fenced(state.log, "adapter", fact, expected)

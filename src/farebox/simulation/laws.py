@@ -113,7 +113,9 @@ def a_start_has_at_most_one_call(world: World, history: History) -> Iterator[str
             yield f"epoch {epoch} was called {count} times"
         if epoch not in starts:
             yield f"epoch {epoch} was called and never started"
-    yield from (f"epoch {epoch} was called before it stood in the log" for epoch, length in world.provider.calls if length < epoch)
+    yield from (
+        f"epoch {epoch} was called before it stood in the log" for epoch, length in world.provider.calls if length < epoch
+    )
 
 
 def charged_attempts_are_bounded(world: World, history: History) -> Iterator[str]:
@@ -265,7 +267,9 @@ def a_batch_is_summed_when_it_is_done(world: World, history: History) -> Iterato
         yield f"counts {said}, the log says {counts}"
     if Decimal(said.paid_usd or "0") != paid:
         yield f"paid {said.paid_usd}, the log says {paid}"
-    due = {(f.key, f.attempt) for f in history.of(Ending) if f.batch == batch.batch and f.chargeable and f.seq <= said.as_of_seq}
+    due = {
+        (f.key, f.attempt) for f in history.of(Ending) if f.batch == batch.batch and f.chargeable and f.seq <= said.as_of_seq
+    }
     yield from (f"{what} had no charge yet" for what in due - set(costs))
 
 

@@ -150,7 +150,5 @@ class World:
             follows = number == 0 or self.random.random() < 0.5
             lanes = {n: s for n, s in self.settings.platforms.items() if number == 0 or self.random.random() < 0.8}
             name = f"{'engine' if follows else 'worker'}{number}"
-            machines.append(
-                Machine(name, self.network, self.provider, self.actors, kinds[0], follows=follows, lanes=lanes)
-            )
+            machines.append(Machine(name, self.network, self.provider, self.actors, kinds[0], follows=follows, lanes=lanes))
         return machines
