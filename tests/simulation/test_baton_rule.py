@@ -59,5 +59,5 @@ def test_the_model_sees_an_adapter_that_starts_what_another_started():
 
         return decided
 
-    with pytest.raises(Violation, match="is called, .* was not ended"):
+    with pytest.raises(Violation, match=r"is called, .* was not ended"):
         Model(broken("adapter", hasty), Bounds(crashes=0, cancels=0)).explore()

@@ -47,7 +47,7 @@ type Phase = Literal["idle", "holds", "started", "marked", "called", "kept"]
 
 
 class Bounds(Struct, frozen=True):
-    """How much may happen. `handed_twice` counts deliveries to one worker while another still has the reservation, or had it."""
+    """How much may happen. `handed_twice` counts deliveries to one worker while another has the reservation, or had it."""
 
     workers: int = 2
     platforms: tuple[str, ...] = ("alpha",)

@@ -1,5 +1,6 @@
 """What must hold in every world, whatever went wrong. Each law yields what breaks it; a law that yields nothing holds."""
 
+# ruff: noqa: ARG001 - all laws have one shape
 from __future__ import annotations
 
 from collections import Counter
@@ -154,9 +155,8 @@ def no_limit_is_passed(world: World, history: History) -> Iterator[str]:
             if used > fact.limit or fact.in_use > fact.limit or fact.limit not in limits[fact.platform]:
                 yield f"{fact.key} seq {fact.seq}: {used} of {fact.platform} in use, limit {fact.limit}"
             holds[fact.key] = fact.platform
-        elif isinstance(fact, TaskCompleted | AttemptFailed | AttemptInterrupted):
-            if fact.platform != "-":
-                holds.pop(fact.key, None)
+        elif isinstance(fact, TaskCompleted | AttemptFailed | AttemptInterrupted) and fact.platform != "-":
+            holds.pop(fact.key, None)
 
 
 def causes_and_fences_are_true(world: World, history: History) -> Iterator[str]:
@@ -166,7 +166,7 @@ def causes_and_fences_are_true(world: World, history: History) -> Iterator[str]:
     for writer, fact in history.heard:
         if isinstance(fact, Fact) and writer not in {"client", "engine"}:
             if fact.cause and fact.key not in ids.get(fact.cause, set()) and not isinstance(fact, BatchCompleted):
-                yield f"seq {fact.seq}: {type(fact).__name__} has the cause {fact.cause!r}, which is no earlier fact of its task"
+                yield f"seq {fact.seq}: the cause {fact.cause!r} of {type(fact).__name__} is no earlier fact of its task"
             guard = subjects.fence_filter(writer, fact)
             before, before_batch = last.get(guard or "", (0, 0))
             if guard is not None and fact.prev not in {before, before_batch}:

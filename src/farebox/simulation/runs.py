@@ -14,7 +14,7 @@ from farebox.simulation import laws
 from farebox.simulation.world import World, installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from farebox.core.actor import Actor
 
@@ -72,7 +72,7 @@ def log_of(seed: int) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Troubles are the point of a simulation: nobody needs to be warned of them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
