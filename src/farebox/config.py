@@ -249,19 +249,26 @@ def _typed(key: str, text: str) -> Any:
 
 
 def _settings(known: Layer, *, with_platforms: bool) -> Settings:
-    raw: dict[str, Any] = {"platforms": {}}
+    raw: dict[str, Any] = {}
+    by_platform: dict[str, dict[str, Any]] = {}
     for key, value in known.items():
         section, _, name = key.partition(".")
         if section == "engine":
             raw[name] = value.value
         elif section == "platforms" and with_platforms:
             platform, _, field = name.partition(".")
-            raw["platforms"].setdefault(platform, {})[field] = value.value
-    for platform, fields in raw["platforms"].items():
-        if "kind" not in fields:
-            origin = next(value.origin for key, value in known.items() if key.startswith(f"platforms.{platform}."))
-            raise BadSettings(f'{origin}: [platforms.{platform}] needs kind, for example kind = "compatible".')
-    return _converted(raw, Settings, known, "")
+            by_platform.setdefault(platform, {})[field] = value.value
+    settings = _converted(raw, Settings, known, "engine.")
+    platforms = {name: _platform(name, fields, known) for name, fields in by_platform.items()}
+    return msgspec.structs.replace(settings, platforms=platforms)
+
+
+def _platform(name: str, fields: dict[str, Any], known: Layer) -> PlatformSettings:
+    prefix = f"platforms.{name}."
+    if "kind" not in fields:
+        origin = next(value.origin for key, value in known.items() if key.startswith(prefix))
+        raise BadSettings(f'{origin}: [platforms.{name}] needs kind, for example kind = "compatible".')
+    return _converted(fields, PlatformSettings, known, prefix)
 
 
 def _section[Kind: Struct](section: str, kind: type[Kind], known: Layer) -> Kind:
@@ -280,7 +287,7 @@ def _converted[Kind](raw: dict[str, Any], kind: type[Kind], known: Layer, prefix
 
 
 def _same(name: str, place: str) -> bool:
-    return name in {place, f"engine.{place}"} or place.startswith((f"{name}[", f"{name}."))
+    return name == place or place.startswith((f"{name}[", f"{name}."))
 
 
 def _check_kinds(config: Config, kinds: tuple[PlatformKind, ...]) -> None:
