@@ -170,7 +170,7 @@ class Machine:
         if kept is None:
             return Mind(actor, SECRET)
         body, seq = kept
-        kind: type[Any] = type(actor.new())
+        kind: Any = type(actor.new())
         return Mind(actor, SECRET, msgspec.json.decode(body, type=kind), seq)
 
     async def _take_snapshots(self) -> None:
