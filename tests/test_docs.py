@@ -86,6 +86,13 @@ def test_the_way_of_a_task_meets_every_fact():
     assert not [kind.__name__ for kind in FACTS if kind.__name__ not in way]
 
 
+def test_every_question_that_the_engine_answers_is_documented():
+    names = re.findall(r'^ +"(\w+)": self\.\w+,$', text_of("src/farebox/runtime/service.py"), re.MULTILINE)
+    assert len(names) >= 9
+    page = text_of("docs/bus.md")
+    assert not [name for name in names if f"| `farebox.api.{name}` |" not in page]
+
+
 def test_every_command_and_option_is_documented():
     page = text_of("docs/commands.md")
     for name in COMMANDS:
