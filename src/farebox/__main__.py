@@ -1,6 +1,10 @@
 """`python -m farebox` is the command `farebox`."""
 
+from __future__ import annotations
+
+import sys
+
 from farebox.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

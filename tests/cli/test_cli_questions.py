@@ -261,3 +261,37 @@ def test_main_takes_the_arguments_of_the_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["farebox", "--version"])
     assert main() == 0
     assert capsys.readouterr().out == f"farebox {__version__}\n"
+
+
+def test_our_own_mistake_is_one_line_and_the_trace_with_verbose(capsys):
+    from farebox.cli.app import broken, say_error
+
+    error = broken(TypeError("a\nb"))
+    say_error([], error.code, error.message, error.hint)
+    assert capsys.readouterr().err.startswith("FB000 farebox broke: TypeError: a b. This is our mistake.")
+
+
+def test_a_batch_report_keeps_rehearsals_apart_and_says_what_is_unknown():
+    from farebox.aggregate import aggregate
+    from farebox.cli.summary import lines_of
+    from farebox.core.results import CostShown, Result
+
+    def result(platform, billing, **cost):
+        cost = CostShown(**cost)
+        return Result(task_id="t", chain_id="c", status="completed", platform=platform, billing=billing, attempts=1, cost=cost)
+
+    total = aggregate(
+        [
+            result("rehearsal", "rehearsal", paid_usd="5", status="priced"),
+            result("openai", "metered", paid_usd="0.5", status="priced"),
+            result("openai", "metered", status="unpriced"),
+            result("openai", "metered", possible_usd="0.25", status="possible"),
+        ],
+        "b1",
+    )
+    lines = lines_of(total)
+    assert " $0.5000* " in next(line for line in lines if line.startswith("total"))
+    assert "rehearsal apart: $5.0000. Rehearsal dollars. You were charged nothing." in lines
+    assert "* without 1 tasks that have no price" in lines
+    assert "+ at most $0.2500 possibly charged" in lines
+    assert "tokens without 4 tasks whose platform did not say" in lines
