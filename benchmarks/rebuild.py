@@ -99,7 +99,7 @@ async def main() -> None:
         assert await projection.wait_for(last, 600), "the running views keep up"
         running = await projection.ask(projection.views.digest)
         began = time.perf_counter()
-        folded = await projection.rebuild(log, last)
+        folded = (await projection.rebuild(log)).facts
         rate = folded / (time.perf_counter() - began)
         assert await projection.ask(projection.views.digest) == running, "rebuilt views are the running ones"
         stored, reading = await read_all(hosted)

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from farebox.core.errors import AppendBusy, AppendRefused, BusError
+from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadFact, BusError, FareboxError
 from farebox.log.port import BATCH_MAX, Entry, Log
 
 GROUP_FROM = {"always": 16, "100ms": 128}
@@ -23,6 +23,8 @@ SINGLES_MAX = 15
 BUSY_WAIT_S = 0.02
 """Pause before an append that a cluster called too early is tried again."""
 BUSY_TRIES = 200
+CLOSE_S = 5.0
+"""How long a stop waits for appends that are on their way."""
 
 
 class Waiting(Struct, eq=False):
@@ -53,10 +55,19 @@ class Committer:
         self._schedule()
         return future
 
-    async def close(self) -> None:
-        """Wait until all that was given is answered."""
-        while self._waiting or self._tasks:
-            await asyncio.wait(set(self._tasks)) if self._tasks else await asyncio.sleep(0)
+    async def close(self, deadline_s: float = CLOSE_S) -> None:
+        """Wait until all that was given is answered; after `deadline_s` (the server is away) give it up."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + deadline_s
+        while (self._waiting or self._tasks) and loop.time() < until_s:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=until_s - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+        given_up, self._waiting = self._waiting, []
+        for waiting in given_up:
+            _fail(waiting, AppendUnknown("The log did not answer until the end."))
+        for task in self._tasks:
+            task.cancel()
 
     def _schedule(self) -> None:
         """Look again once the present round of callbacks is over, so that what comes together goes together."""
@@ -100,7 +111,8 @@ class Committer:
         def finished(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             done()
-            task.result()
+            if not task.cancelled():
+                task.result()
 
         task.add_done_callback(finished)
 
@@ -115,7 +127,8 @@ class Committer:
     async def _send_group(self, group: list[Waiting]) -> None:
         try:
             seqs = await self._log.append([waiting.entries[0] for waiting in group])
-        except (AppendRefused, AppendBusy):
+        except (AppendRefused, AppendBusy, BadFact):
+            # Nothing was stored, and nobody says because of whom: each for himself.
             await asyncio.gather(*(self._send(waiting) for waiting in group))
         except BusError as error:
             for waiting in group:
@@ -133,9 +146,12 @@ class Committer:
                     _fail(waiting, error)
                     return
                 await asyncio.sleep(BUSY_WAIT_S)
-            except BusError as error:
+            except (BusError, BadFact) as error:
                 _fail(waiting, error)
                 return
+            except asyncio.CancelledError:
+                _fail(waiting, AppendUnknown("The log did not answer until the end."))
+                raise
             else:
                 return
 
@@ -145,6 +161,6 @@ def _give(waiting: Waiting, seqs: tuple[int, ...]) -> None:
         waiting.future.set_result(seqs)
 
 
-def _fail(waiting: Waiting, error: BusError) -> None:
+def _fail(waiting: Waiting, error: FareboxError) -> None:
     if not waiting.future.done():
         waiting.future.set_exception(error)

@@ -47,12 +47,26 @@ class Follower:
         self._singles_max = SINGLES_OF_A_WRITER[durability]
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._broken: asyncio.Future[None] | None = None
         self.live = asyncio.Event()
+        self._last_ms = 0
         self.seq = 0
         self.quarantined = 0
 
     async def run(self) -> None:
-        """Follow the log without end. Raises LogDamaged at a hole; everything else is waited out."""
+        """Follow the log without end. Raises LogDamaged at a hole, and what broke an actor; all else is waited out."""
+        broken = self._broken = asyncio.get_running_loop().create_future()
+        following = asyncio.ensure_future(self._follow())
+        try:
+            await asyncio.wait({following, broken}, return_when=asyncio.FIRST_COMPLETED)
+            (following if following.done() else broken).result()
+        finally:
+            broken.cancel()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self) -> None:
         position = await self._log.position()
         starts = [mind.seq + 1 for mind in self._minds]
         starts += [self._taps_from] if self._taps_from is not None else []
@@ -69,7 +83,8 @@ class Follower:
                 self._pump()
 
     async def close(self) -> None:
-        """Stop waking and wait for what is on its way."""
+        """Decide nothing any more and wait for what is on its way."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._tasks:
@@ -87,6 +102,7 @@ class Follower:
             else:
                 for mind in self._minds:
                     mind.skip(stored.seq)
+        self._last_ms = batch[-1].at_ms
         for tap in self._taps:
             tap(batch)
 
@@ -100,6 +116,8 @@ class Follower:
             return _quarantined(stored, str(bad))
 
     def _go_live(self) -> None:
+        if self._last_ms > self._clock.now_ms():
+            self._clock.saw(self._last_ms)
         for mind in self._minds:
             mind.go_live(self._clock.now_ms())
         self.live.set()
@@ -111,12 +129,29 @@ class Follower:
         self._set_timer()
 
     def _pump_mind(self, mind: Mind) -> None:
+        while not self._closed:
+            try:
+                self._append_all(mind)
+            except Exception as error:
+                if mind.actor.pace == "writer":
+                    self._break(error)
+                    return
+                log_.exception("%s broke over a fact of one task; it stays undecided", mind.actor.name)
+            else:
+                return
+
+    def _append_all(self, mind: Mind) -> None:
         for decision in mind.decisions():
             if mind.actor.pace == "writer":
                 self._spawn_writer(mind, decision)
             else:
                 future = self._committer.append(mind.entries(decision), decision.key)
                 future.add_done_callback(lambda done, d=decision, m=mind: self._answered(m, d, done))
+
+    def _break(self, error: BaseException) -> None:
+        """End `run`: an actor that guards others can go no further."""
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     def _answered(self, mind: Mind, decision: Decision, done: asyncio.Future[tuple[int, ...]]) -> None:
         error = done.exception()
@@ -129,19 +164,24 @@ class Follower:
             asyncio.get_running_loop().call_later(PAUSE_S, self._again, mind, decision)
             return
         else:
-            raise error
+            log_.error("%s said what cannot be stored, its task stays where it is: %s", mind.actor.name, error)
         self._pump_mind(mind)
         self._set_timer()
 
     def _again(self, mind: Mind, decision: Decision) -> None:
         mind.unknown(decision)
         self._pump_mind(mind)
+        self._set_timer()
 
     def _spawn_writer(self, mind: Mind, decision: Decision) -> None:
         task = asyncio.ensure_future(self._append_writer(mind, decision))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda done: done.result())
+        task.add_done_callback(self._writer_done)
+
+    def _writer_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._break(error)
 
     async def _append_writer(self, mind: Mind, decision: Decision) -> None:
         """One append in flight for the whole writer: few facts one after the other, many as one batch."""
@@ -174,7 +214,7 @@ class Follower:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if due is not None:
+        if due is not None and not self._closed:
             delay_s = max(0.0, (due - self._clock.now_ms()) / 1000)
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
 

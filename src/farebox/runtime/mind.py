@@ -174,14 +174,16 @@ class Mind:
             return None
         pending = self._pending.get(key)
         while pending:
-            heard = pending[0]
-            facts = self.actor.decide(self.state, heard)
+            heard = pending.popleft()
+            try:
+                facts = self._stamped(heard, self.actor.decide(self.state, heard))
+            except Exception:
+                # Left undecided; whoever catches it may go on with the others.
+                self._mark(key)
+                raise
             if facts:
-                decision = Decision((heard,), self._stamped(heard, facts), key, self.seq)
-                pending.popleft()
-                self._busy[key] = decision
+                decision = self._busy[key] = Decision((heard,), facts, key, self.seq)
                 return decision
-            pending.popleft()
         self._pending.pop(key, None)
         return None
 
@@ -194,14 +196,17 @@ class Mind:
         heard: list[Heard] = []
         facts: list[Fact] = []
         while pending and len(facts) < AHEAD_MAX:
-            one = pending.popleft()
-            heard.append(one)
-            self._woken = self._woken and not isinstance(one, Wake)
-            while said := self.actor.decide(self._ahead, one):
-                stamped = self._stamped(one, said)
-                for fact in stamped:
-                    self._ahead = self.actor.evolve(self._ahead, fact)
-                facts += stamped
+            one = pending[0]
+            said = self.actor.decide(self._ahead, one)
+            if not said:
+                heard.append(pending.popleft())
+                self._woken = self._woken and not isinstance(one, Wake)
+                continue
+            # Who has more to say than one append holds is asked again after it.
+            stamped = self._stamped(one, said)
+            for fact in stamped:
+                self._ahead = self.actor.evolve(self._ahead, fact)
+            facts += stamped
         if facts:
             decision = Decision(tuple(heard), tuple(facts), key)
             self._ahead_ids.update(fact.id for fact in facts)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+from msgspec import Struct
+
+from farebox.core.errors import BusError
 from farebox.log.port import Log, Stored
+
+log_ = logging.getLogger("farebox.views")
 
 COMMIT_S = 0.03
 """Facts are joined for so long into one transaction: a commit costs about 20 ms whatever its size up to 300 facts."""
@@ -18,6 +25,8 @@ PAUSE_MAX_S = 0.15
 """They are never further behind than this and one commit."""
 CHUNK_FACTS = 20_000
 READERS = 2
+AGAIN_S = 1.0
+"""Pause before views that could not be written are written again."""
 
 
 class Views(Protocol):
@@ -48,14 +57,22 @@ class Views(Protocol):
         ...
 
 
+class Rebuilt(Struct, frozen=True):
+    """What a rebuild folded, the digests of before and after, and how long it took (seconds)."""
+
+    facts: int
+    before: str
+    after: str
+    seconds: float
+
+
 class Projection:
     """The views of one engine."""
 
     def __init__(self, views: Any) -> None:
         self.views = views
         self.seq = 0
-        self.heard = 0
-        self._pause_s = COMMIT_S
+        self._given = 0
         self._queue: list[Stored] = []
         self._news = asyncio.Event()
         self._moved = asyncio.Condition()
@@ -63,17 +80,19 @@ class Projection:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="views")
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="questions")
         self._task: asyncio.Task[None] | None = None
+        self._committing: asyncio.Future[None] | None = None
+        self._rebuilding = asyncio.Lock()
 
     async def begin(self, created: str) -> int:
         """Look whether these are views of that log; return the first sequence they want. Facts must come from there on."""
-        self.seq = await self._write(lambda: self.views.begin(created)) - 1
+        self.seq = self._given = await self._write(lambda: self.views.begin(created)) - 1
         self._task = asyncio.ensure_future(self._run())
         return self.seq + 1
 
     def tap(self, batch: Sequence[Stored]) -> None:
         """Take facts over from the follower."""
-        self._queue += [stored for stored in batch if stored.seq > self.seq] if batch[0].seq <= self.seq else batch
-        self.heard = max(self.heard, batch[-1].seq)
+        self._queue += [stored for stored in batch if stored.seq > self._given] if batch[0].seq <= self._given else batch
+        self._given = max(self._given, batch[-1].seq)
         self._news.set()
         if self._watched:
             for stored in batch:
@@ -81,35 +100,34 @@ class Projection:
                     if not future.done():
                         future.set_result(stored.seq)
 
-    def watch(self, chain: str, task: str) -> asyncio.Future[int]:
-        """Return what will hold the sequence of the next fact about a task. Call it before asking: none slips in between."""
+    @property
+    def heard(self) -> int:
+        """The last sequence handed over; the views come to it with the next commit."""
+        return self._given
+
+    @contextmanager
+    def watching(self, task: str) -> Generator[asyncio.Future[int]]:
+        """Watch a task from now on: the future gives the sequence of the next fact about it that was read."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._watched.setdefault(f"{chain}.{task}", []).append(future)
-        return future
-
-    async def next_of(self, watched: asyncio.Future[int], timeout_s: float) -> None:
-        """Wait until the fact that is watched for is in the views, or the time."""
+        self._watched.setdefault(task, []).append(future)
         try:
-            async with asyncio.timeout(timeout_s):
-                seq = await watched
-        except TimeoutError:
-            return
-        await self.wait_for(seq, timeout_s)
+            yield future
+        finally:
+            waiting = self._watched.get(task, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._watched.pop(task, None)
 
-    def forget_watch(self, chain: str, task: str, watched: asyncio.Future[int]) -> None:
-        """Watch no more."""
-        left = self._watched.get(f"{chain}.{task}", [])
-        if watched in left:
-            left.remove(watched)
-        if not left:
-            self._watched.pop(f"{chain}.{task}", None)
+    async def shown(self, news: asyncio.Future[int], timeout_s: float) -> bool:
+        """Wait until what `news` tells of can be seen in the views; False after `timeout_s`."""
+        until_s = asyncio.get_running_loop().time() + timeout_s
+        await asyncio.wait({news}, timeout=timeout_s)
+        return news.done() and await self.wait_for(news.result(), until_s - asyncio.get_running_loop().time())
 
     async def ask[Answer](self, question: Callable[[], Answer]) -> Answer:
         """Return the answer of the views: whole commits, never a half one."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
-
-    async def _write[Answer](self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def wait_for(self, seq: int, timeout_s: float) -> bool:
         """Wait until the views hold sequence `seq`; say whether they do."""
@@ -120,72 +138,103 @@ class Projection:
             return False
         return True
 
-    async def rebuild(self, log: Log, until: int) -> int:
-        """Forget everything and fold the log again up to `until`; what comes meanwhile waits. Returns the facts folded."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._write(self.views.forget)
-        self.seq = 0
-        folded = await self._catch_up(log, until)
-        self._queue = [stored for stored in self._queue if stored.seq > self.seq]
-        self._task = asyncio.ensure_future(self._run())
-        return folded
+    async def rebuild(self, log: Log) -> Rebuilt:
+        """Forget everything and fold the log again, as far as it was folded before; what comes meanwhile waits."""
+        async with self._rebuilding:
+            await self._halt()
+            while self._queue:
+                await self._commit()
+            until, before, began_s = self.seq, await self.ask(self.views.digest), time.perf_counter()
+            try:
+                await self._write(self.views.forget)
+                self.seq = 0
+                facts = await self._catch_up(log, until)
+                after = await self.ask(self.views.digest)
+            finally:
+                if self.seq == until:
+                    self._news.set()
+                    self._task = asyncio.ensure_future(self._run())
+            return Rebuilt(facts, before, after, round(time.perf_counter() - began_s, 3))
 
     async def close(self) -> None:
-        """Write what is waiting and let go of the views."""
+        """Write what is waiting and let go of the views. Safe to call twice."""
+        await self._halt()
+        try:
+            if self._queue and self._task is not None:
+                await self._commit()
+        finally:
+            self._task = None
+            self._readers.shutdown()
+            self._thread.submit(self.views.close)
+            self._thread.shutdown()
+
+    async def _write[Answer](self, work: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _halt(self) -> None:
+        """Stop writing, after what is just being written."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._queue:
-            await self._commit()
-        self._readers.shutdown()
-        await self._write(self.views.close)
-        self._thread.shutdown()
+        if self._committing is not None:
+            await asyncio.gather(self._committing, return_exceptions=True)
 
     async def _catch_up(self, log: Log, until: int) -> int:
         """Fold the past in large chunks."""
         chunk: list[Stored] = []
         folded = 0
         position = await log.position()
-        if until < position.first_seq:
-            return 0
-        facts = log.follow(position.first_seq)
-        try:
-            async for batch in facts:
-                chunk += [stored for stored in batch if stored.seq <= until]
-                done = batch[-1].seq >= until
-                if done or len(chunk) >= CHUNK_FACTS:
-                    part, chunk = chunk, []
-                    folded += len(part)
-                    await self._write(lambda part=part: self.views.ingest(part))
-                if done:
-                    break
-        finally:
-            await facts.aclose()
-        self.seq = until
+        if position.first_seq <= until and position.last_seq:
+            facts = log.follow(position.first_seq)
+            try:
+                async for batch in facts:
+                    chunk += [stored for stored in batch if stored.seq <= until]
+                    done = batch[-1].seq >= until
+                    if done or len(chunk) >= CHUNK_FACTS:
+                        part, chunk = chunk, []
+                        folded += len(part)
+                        await self._write(lambda part=part: self.views.ingest(part))
+                    if done:
+                        break
+            finally:
+                await facts.aclose()
+        await self._move(until)
         return folded
 
     async def _run(self) -> None:
+        pause_s = 0.0
         while True:
             await self._news.wait()
-            await asyncio.sleep(self._pause_s)
-            await asyncio.shield(asyncio.ensure_future(self._commit()))
+            await asyncio.sleep(max(COMMIT_S, pause_s))
+            began_s = time.monotonic()
+            self._committing = asyncio.ensure_future(self._commit())
+            try:
+                await asyncio.shield(self._committing)
+                pause_s = min(SHARE * (time.monotonic() - began_s), PAUSE_MAX_S)
+            except (BusError, OSError) as error:
+                log_.error("the views stay behind: %s", error)
+                await asyncio.sleep(AGAIN_S)
 
     async def _commit(self) -> None:
         self._news.clear()
         batch, self._queue = self._queue[:CHUNK_FACTS], self._queue[CHUNK_FACTS:]
-        if self._queue:
-            self._news.set()
         if not batch:
             return
-        began = time.perf_counter()
-        await self._write(lambda: self.views.ingest(batch))
-        self._pause_s = min(PAUSE_MAX_S, max(COMMIT_S, SHARE * (time.perf_counter() - began)))
+        try:
+            await self._write(lambda: self.views.ingest(batch))
+        except BaseException:
+            self._queue[:0] = batch
+            raise
+        finally:
+            if self._queue:
+                self._news.set()
+        await self._move(batch[-1].seq)
+
+    async def _move(self, seq: int) -> None:
         async with self._moved:
-            self.seq = batch[-1].seq
+            self.seq = seq
             self._moved.notify_all()
 
 
 def _task_of(subject: str) -> str:
-    return subject.split(".", 5)[5]
+    return subject.rpartition(".")[2]

@@ -7,20 +7,24 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
 
 from farebox.core import ids, subjects, wire
-from farebox.core.errors import AppendRefused, BadInput, FareboxError
-from farebox.core.events import PlatformReported, TaskSubmitted
+from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadInput, FareboxError, NotReachable
+from farebox.core.events import PlatformReported, TaskCancelRequested, TaskSubmitted
 from farebox.core.settings import Settings
-from farebox.log.port import Entry, Fence, Log, Subscription
+from farebox.log.port import Entry, Fence, Log, Stored, Subscription
 from farebox.runtime.projection import Projection
 
 log_ = logging.getLogger("farebox.service")
 
+TRIES = 20
+PAUSE_S = 0.25
+"""Tries, and the pause between them, of a submission whose outcome is unknown."""
+REASON_CHARS = 500
 WAIT_MAX_S = 60.0
 """Longest wait of one question; who wants more asks again."""
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -41,10 +45,11 @@ class Service:
         self._reports = reports
         self._about = about
         self._subscriptions: list[Subscription] = []
+        self._stopped = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to answer."""
-        answers: dict[str, Callable[[Json], Awaitable[Json]]] = {
+        answers: dict[str, Callable[[Json], Coroutine[Any, Any, Json]]] = {
             "info": self.info,
             "submit": self.submit,
             "result": self.result,
@@ -54,23 +59,27 @@ class Service:
             "results": self.results,
             "platforms": self.platforms,
             "replay": self.replay,
+            "cancel": self.cancel,
         }
         for name, answer in answers.items():
             handler = self._handler(answer)
             self._subscriptions.append(await self._log.serve(f"{subjects.API}.{name}", handler))
 
     async def stop(self) -> None:
-        """Answer no more."""
+        """Answer no more; who waits for an answer learns that he must ask the next engine."""
+        self._stopped.set()
         for subscription in self._subscriptions:
             await subscription.close()
 
-    def _handler(self, answer: Callable[[Json], Awaitable[Json]]) -> Callable[[bytes], Awaitable[bytes]]:
+    def _handler(self, answer: Callable[[Json], Coroutine[Any, Any, Json]]) -> Callable[[bytes], Awaitable[bytes]]:
         async def handle(body: bytes) -> bytes:
             try:
                 question = msgspec.json.decode(body or b"{}", type=Json)
-                said = await answer(question)
+                said = await self._unless_stopped(answer(question))
             except FareboxError as error:
                 said = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+            except KeyError as missing:
+                said = {"error": {"code": "FB401", "message": f"The question lacks {missing}.", "hint": ""}}
             except (msgspec.MsgspecError, TypeError, ValueError) as error:
                 said = {"error": {"code": "FB401", "message": f"The question does not read: {error}.", "hint": ""}}
             except Exception as error:  # a question must never take the engine down, nor stay without an answer
@@ -79,6 +88,17 @@ class Service:
             return msgspec.json.encode(said)
 
         return handle
+
+    async def _unless_stopped(self, answer: Coroutine[Any, Any, Json]) -> Json:
+        answering, stopped = asyncio.ensure_future(answer), asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait({answering, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                raise NotReachable("The engine is stopping.", hint="Ask again when it is back.")
+            return answering.result()
+        finally:
+            answering.cancel()
+            stopped.cancel()
 
     async def info(self, _question: Json) -> Json:
         """Say who answers, from which log and store."""
@@ -106,26 +126,57 @@ class Service:
         if not told.prompt.strip() and told.prompt_ref is None:
             raise BadInput("The prompt is empty.")
         fact = msgspec.structs.replace(told, chain=ids.check(chain, "chain"), task=ids.check(task, "task"))
-        subject = subjects.subject_of("client", fact)
-        try:
-            await self._log.append([Entry(subject, wire.encode(fact), Fence(subject, 0))])
-        except AppendRefused:
-            log_.debug("%s was submitted before", subject)  # the same task again is harmless
+        stands = await self._say_first(fact)
+        if stands is not None and stands.body != wire.encode(fact):
+            raise BadInput(f"Task {fact.task} was submitted before with other contents.", hint="Use another id.")
         return {"schema": "farebox.submitted/1", "chain": fact.chain, "task": fact.task}
+
+    async def _say_first(self, fact: TaskSubmitted | TaskCancelRequested) -> Stored | None:
+        """Put it on its subject as the first fact; return what stood there already (the same one again is harmless)."""
+        subject = subjects.subject_of("client", fact)
+        entry = Entry(subject, wire.encode(fact), Fence(subject, 0))
+        for _ in range(TRIES):
+            try:
+                await self._log.append([entry])
+            except AppendRefused:
+                return await self._log.last(subject)
+            except (AppendUnknown, AppendBusy):
+                stands = await self._log.last(subject)
+                if stands is not None:
+                    return stands
+                await asyncio.sleep(PAUSE_S)
+            else:
+                return None
+        raise AppendUnknown("The log does not answer; the task may have been stored.", hint="Send it again with the same id.")
 
     async def result(self, question: Json) -> Json:
         """Answer with a task's result as soon as it has ended and its charge is booked, at the latest after `wait_s`."""
         chain, task = str(question.get("chain", "")), str(question["task"])
         deadline = asyncio.get_running_loop().time() + min(float(question.get("wait_s", 0)), WAIT_MAX_S)
         while True:
-            found = await self._projection.ask(lambda: self._projection.views.result(chain, task))
-            left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0 or (found and found["status"] in ENDED and found["cost"]["status"] != "pending"):
-                break
-            await self._projection.next_of(found["chain_id"] if found else chain, task, left_s)
+            # Watch first, then see what was heard before, then ask: what comes between must not be missed.
+            with self._projection.watching(task) as news:
+                await self._projection.wait_for(self._projection.heard, deadline - asyncio.get_running_loop().time())
+                found = await self._projection.ask(lambda: self._projection.views.result(chain, task))
+                left_s = deadline - asyncio.get_running_loop().time()
+                if left_s <= 0 or (found and found["status"] in ENDED and found["cost"]["status"] != "pending"):
+                    break
+                await self._projection.shown(news, left_s)
         if found is None:
             found = {"task_id": task, "chain_id": chain, "status": "unknown"}
         return {"schema": "farebox.result/1", **found}
+
+    async def cancel(self, question: Json) -> Json:
+        """Write a TaskCancelRequested for somebody who only knows the task's id; where one stands already it is enough."""
+        task, chain = ids.check(str(question["task"]), "task"), str(question.get("chain") or "")
+        if not chain:
+            known = await self._projection.ask(lambda: self._projection.views.result("", task))
+            if known is None:
+                raise BadInput(f"There is no task {task!r}.", hint="See: farebox status", code="FB409")
+            chain = str(known["chain_id"])
+        reason = str(question.get("reason") or "")[:REASON_CHARS]
+        await self._say_first(TaskCancelRequested(chain=ids.check(chain, "chain"), task=task, reason=reason))
+        return {"schema": "farebox.cancelled/1", "chain": chain, "task": task}
 
     async def status(self, question: Json) -> Json:
         """Answer with the tasks, newest first, or with one task's card."""
@@ -189,17 +240,12 @@ class Service:
         projection = self._projection
         position = await self._log.position()
         await projection.wait_for(position.last_seq, WAIT_MAX_S)
-        before = await projection.ask(projection.views.digest)
-        began = time.perf_counter()
-        folded = await projection.rebuild(self._log, projection.seq)
-        seconds = time.perf_counter() - began
-        digest = await projection.ask(projection.views.digest)
-        rows = await projection.ask(projection.views.counts)
+        rebuilt = await projection.rebuild(self._log)
         return {
             "schema": "farebox.replay/1",
-            "facts": folded,
-            "rows": rows,
-            "digest": digest,
-            "seconds": round(seconds, 3),
-            "same_as_before": digest == before,
+            "facts": rebuilt.facts,
+            "rows": await projection.ask(projection.views.counts),
+            "digest": rebuilt.after,
+            "seconds": rebuilt.seconds,
+            "same_as_before": rebuilt.after == rebuilt.before,
         }

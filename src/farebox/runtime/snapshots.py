@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -47,10 +47,9 @@ def load(folder: Path, actor: Actor[Any], position: Position) -> tuple[Any, int]
         if not fits or head.seq > position.last_seq or head.checksum != zlib.crc32(body):
             return fresh, 0
         return _decoded(body, fresh), head.seq
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return fresh, 0
 
 
 def _decoded(body: bytes, like: Any) -> Any:
-    kind: type[Any] = type(like)
-    return msgspec.json.decode(body, type=kind)
+    return msgspec.json.decode(body, type=cast("Any", type(like)))
