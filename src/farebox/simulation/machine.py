@@ -170,8 +170,8 @@ class Machine:
         if kept is None:
             return Mind(actor, SECRET)
         body, seq = kept
-        kind: Any = type(actor.new())
-        return Mind(actor, SECRET, msgspec.json.decode(body, type=kind), seq)
+        fresh: object = actor.new()
+        return Mind(actor, SECRET, msgspec.json.decode(body, type=type(fresh)), seq)
 
     async def _take_snapshots(self) -> None:
         """At idle moments, as a clean stop does."""
