@@ -256,7 +256,7 @@ def evolve(
                 state.waiting[_name(fact)] = msgspec.structs.replace(waiting, deferred=True)
         case QuotaRefused():
             _forget(state, _name(fact))
-        case QuotaSettled():
+        case QuotaSettled():  # pragma: no branch - there is no other kind
             state.ended.pop(fact.cause, None)
     return state
 

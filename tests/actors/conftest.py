@@ -60,7 +60,9 @@ def same(one, other):
 
 def adopted(platforms, **more):
     """Return SettingsAdopted for platforms given as {name: PlatformSettings or its fields}."""
-    whole = {n: p if isinstance(p, PlatformSettings) else PlatformSettings(**{"kind": "test", **p}) for n, p in platforms.items()}
+    whole = {
+        n: p if isinstance(p, PlatformSettings) else PlatformSettings(**{"kind": "test", **p}) for n, p in platforms.items()
+    }
     plain, sha256 = canonical(Settings(platforms=whole, **more))
     return SettingsAdopted(settings=plain, sha256=sha256)
 
