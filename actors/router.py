@@ -35,6 +35,8 @@ BACKOFF_MS = 1_000
 PASSING: frozenset[ErrorClass] = frozenset({"rate_limited", "server_error", "network", "stalled", "crashed", "truncated"})
 """Failures that may be over at the next try; all others rule the platform out for this task."""
 
+BY_NAME = "used only when asked for by name"
+
 
 class Failure(Struct, frozen=True):
     """What one platform answered to this task so far."""
@@ -170,7 +172,7 @@ def _reason_against(state: Router, known: Known, name: str, platform: PlatformSe
     if not platform.enabled:
         return "disabled"
     if not platform.open and name != known.hint:
-        return "used only when asked for by name"
+        return BY_NAME
     if report is None or not report.available:
         return f"not available: {report.detail if report else 'has not reported yet'}"
     if known.model and report.models and known.model not in report.models:
@@ -201,12 +203,22 @@ def _nobody(state: Router, known: Known, rejected: list[Rejected]) -> Fault:
     if known.hint and known.hint not in state.settings.platforms:
         return Fault(error_class="invalid", message=f"There is no platform {known.hint!r}.")
     if not known.failures:
-        reasons = "; ".join(f"{r.platform}: {r.reason}" for r in rejected) or "none is set up"
+        reasons = "; ".join(f"{r.platform}: {r.reason}" for r in _telling(known, rejected)) or "none is set up"
         return Fault(error_class="unavailable", message=f"No platform may do this task ({reasons})."[:4000])
     failures = tuple(known.failures.values())
-    tried = "; ".join(f"{f.platform}: {f.error_class}: {f.message}" for f in failures)
     error_class = failures[0].error_class if len(failures) == 1 else "exhausted"
-    return Fault(error_class=error_class, message=f"Tried {tried}"[:4000])
+    return Fault(error_class=error_class, message=_tried(known.failures)[:4000])
+
+
+def _telling(known: Known, rejected: list[Rejected]) -> list[Rejected]:
+    """Return the rejections that a person can do something about: those of platforms that were asked for."""
+    if known.hint and not known.fallback:
+        return [one for one in rejected if one.platform == known.hint]
+    return [one for one in rejected if one.reason != BY_NAME] or rejected
+
+
+def _tried(failures: dict[str, Failure]) -> str:
+    return "Tried " + "; ".join(f"{f.platform}: {f.error_class}: {f.message}" for f in failures.values())
 
 
 def evolve(
@@ -315,6 +327,7 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     asked = fact.retry_after_ms if isinstance(fact, AttemptFailed) else None
     wait_ms = BACKOFF_MS * 2 ** min(tries, 10) // 2 if asked is None else asked
     failure = Failure(fact.platform, fact.fault.error_class, fact.fault.message, tries, fact.at_ms + wait_ms)
+    failures = {**known.failures, fact.platform: failure}
     billed = known.billed + (fact.charged != "none")
     ended, asking = None, 0
     if isinstance(fact, AttemptInterrupted):
@@ -322,8 +335,7 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     if ended is None and billed >= state.settings.billed_attempts_max:
         ended = Fault(
             error_class="exhausted",
-            message=f"{billed} attempts may have been charged, no more are allowed. Last: {fact.platform}: "
-            f"{fact.fault.error_class}: {fact.fault.message}"[:4000],
+            message=f"{billed} attempts may have been charged, no more are allowed. {_tried(failures)}"[:4000],
         )
         asking = 0
     return msgspec.structs.replace(
@@ -332,7 +344,7 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
         at_ms=fact.at_ms,
         billed=billed,
         lanes={**known.lanes, fact.platform: fact.seq},
-        failures={**known.failures, fact.platform: failure},
+        failures=failures,
         ended=ended,
         asking=asking,
     )

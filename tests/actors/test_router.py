@@ -297,7 +297,7 @@ def test_attempts_that_may_have_been_charged_are_bounded_more_tightly(story):
     assert isinstance(said, TaskCompleted)
     assert said.fault.error_class == "exhausted"
     assert said.fault.message == (
-        "2 attempts may have been charged, no more are allowed. Tried home: crashed: no; plan: truncated: no"
+        "2 attempts may have been charged, no more are allowed. Tried home: crashed: gone; plan: truncated: no"
     )
 
 
