@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -13,35 +13,24 @@ from farebox.cli import session
 from farebox.cli.answer import AnswerOutput, footer
 from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
 from farebox.cli.output import document, is_terminal, line, note
+from farebox.cli.task_options import NO_OPTIONS, TaskOptions
 from farebox.client import Client
 from farebox.core.results import Result
 from farebox.handle import Handle, ResultTimeout
-from farebox.inputs import STDIN, file_input, json_option, pairs_option, text_file
-from farebox.tasks import TIMEOUT_S, TaskSpec, spec_of
+from farebox.inputs import STDIN, text_file
+from farebox.tasks import TaskSpec
 
 CANCEL_WAIT_S = 15.0
 """How long Ctrl-C waits for the end of what it cancelled."""
-EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 7}
+EXIT_LATE = 7
+EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": EXIT_LATE}
 
 
 def command(
     prompt: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    file: Annotated[tuple[str, ...], Parameter(name=("--file", "-f"))] = (),
-    system: Annotated[str, Parameter(name=("--system", "-s"))] = "",
-    type_: Annotated[str, Parameter(name=("--type", "-t"))] = "general",
-    platform: Annotated[str, Parameter(name=("--platform", "-p"))] = "",
-    fallback: bool = True,
-    model: Annotated[str, Parameter(name=("--model", "-m"))] = "",
-    chain: str = "",
-    priority: int = 0,
-    context_json: Annotated[str, Parameter(name="--context")] = "",
-    metadata: tuple[str, ...] = (),
-    tag: tuple[str, ...] = (),
-    timeout: float = TIMEOUT_S,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
+    task: TaskOptions = NO_OPTIONS,
     stream: bool | None = None,
     detach: Annotated[bool, Parameter(negative=())] = False,
     common: SubmitCommon = SUBMIT_DEFAULT,
@@ -54,57 +43,12 @@ def command(
     ----------
     prompt
         What to do; `-` reads it from stdin.
-    file
-        A text file to send along (repeatable).
-    system
-        A system prompt.
-    type_
-        code_generation, research, data_analysis, review or general.
-    platform
-        A hint: this platform if it can, another one otherwise.
-    fallback
-        With --no-fallback only the platform that was asked for.
-    model
-        The model to use.
-    chain
-        The chain that the task belongs to.
-    priority
-        Higher goes first, -1000 to 1000.
-    context_json
-        Context as a JSON object, or @FILE.
-    metadata
-        NAME=VALUE kept with the task (repeatable).
-    tag
-        NAME=VALUE to group costs by (repeatable).
-    timeout
-        Seconds that an attempt may take.
-    max_tokens
-        The longest answer, in tokens.
-    temperature
-        As the model takes it.
     stream
         Show the text as it comes (default: on a terminal).
     detach
         Print the task's id and do not wait.
     """
-    fields: dict[str, Any] = {
-        "prompt": _prompt(common, prompt),
-        "system": system,
-        "files": [file_input(path) for path in file],
-        "type": type_,
-        "platform": platform,
-        "fallback": fallback,
-        "model": model,
-        "chain": chain,
-        "priority": priority,
-        "context": json_option(context_json, "--context") if context_json else {},
-        "metadata": pairs_option(metadata, "--metadata"),
-        "tags": pairs_option(tag, "--tag"),
-        "timeout_s": timeout,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-    }
-    spec = spec_of(fields)
+    spec = task.spec(_prompt(common, prompt))
     streams = is_terminal(sys.stdout) if stream is None else stream
     if detach:
         return session.run(lambda: _detached(common, spec))
@@ -144,7 +88,13 @@ async def _waited(common: Common, spec: TaskSpec, *, streams: bool) -> int:
             return 130
         output.end(result)
     _say_end(common, result)
-    return EXIT_CODES.get(result.status, 1)
+    return exit_code(result)
+
+
+def exit_code(result: Result) -> int:
+    """Return 0 for an answer, 7 when time was over or somebody else cancelled, 1 when it failed."""
+    late = result.error is not None and result.error.error_class == "timeout"
+    return EXIT_LATE if late else EXIT_CODES.get(result.status, 1)
 
 
 async def _payers(client: Client) -> dict[str, str]:
