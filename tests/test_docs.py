@@ -233,7 +233,8 @@ def farebox(home: Path, *arguments: str) -> str:
 
 def run(home: Path, *arguments: str) -> str:
     """Run Python in that home and return what it printed."""
-    environment = {"PATH": os.defpath, "HOME": str(home), "FAREBOX_HOME": str(home)}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    environment = {"PATH": os.defpath, "HOME": str(home), "FAREBOX_HOME": str(home), **measured}
     said = subprocess.run(
         [sys.executable, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=25, check=False
     )
