@@ -18,12 +18,12 @@ class Story:
 
     def tell(self, *facts):
         """Append facts, one millisecond each, and return the last one as the log holds it."""
-        for fact in facts:
+        for one in facts:
             self.now_ms += 1
-            if isinstance(fact, Fact):
-                fact = msgspec.structs.replace(
-                    fact, seq=len(self.facts) + 1, at_ms=self.now_ms, id=fact.id or f"seq-{len(self.facts) + 1}"
-                )
+            seq = len(self.facts) + 1
+            fact = one
+            if isinstance(one, Fact):
+                fact = msgspec.structs.replace(one, seq=seq, at_ms=self.now_ms, id=one.id or f"seq-{seq}")
             self.facts.append(fact)
             if type(fact) in self.actor.folded():
                 self.state = self.actor.evolve(self.state, fact)
@@ -59,10 +59,8 @@ def same(one, other):
 
 
 def adopted(platforms, **more):
-    """Return SettingsAdopted for platforms given as {name: PlatformSettings or its fields}."""
-    whole = {
-        n: p if isinstance(p, PlatformSettings) else PlatformSettings(**{"kind": "test", **p}) for n, p in platforms.items()
-    }
+    """Return SettingsAdopted for platforms given as {name: fields of PlatformSettings}."""
+    whole = {name: PlatformSettings(**{"kind": "test", **fields}) for name, fields in platforms.items()}
     plain, sha256 = canonical(Settings(platforms=whole, **more))
     return SettingsAdopted(settings=plain, sha256=sha256)
 

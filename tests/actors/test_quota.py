@@ -364,7 +364,7 @@ def check_grant(one, grant):
     assert grant.in_use == used + 1 <= state.limits[grant.platform] == grant.limit
     mine = state.waiting[f"{grant.chain}.{grant.task}"]
     for other in state.waiting.values():
-        if any(c.platform == grant.platform and c.not_before_ms <= one.now_ms for c in other.candidates):
+        if any(c.platform == grant.platform and c.not_before_ms <= state.now_ms for c in other.candidates):
             assert (-mine.priority, mine.seq) <= (-other.priority, other.seq)
 
 
