@@ -1,16 +1,20 @@
 """Laws of the ledger over random histories: it says what a plain fold says, the same however and whenever it was filled."""
 
 from collections import defaultdict
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farebox.core import events as e
 from farebox.core import money, subjects, wire
+from farebox.core.errors import BadFact
 from farebox.core.terms import Fault, Usage
 from farebox.log.port import Stored
+from farebox.runtime.board import Board
 from farebox.views import questions
 from farebox.views.ledger import Ledger
 
@@ -187,3 +191,18 @@ def test_every_task_has_the_end_and_the_money_of_its_own_facts(log: list[Stored]
         if any(one.billing != "rehearsal" for one in mine) and found.cost.status != "pending":
             paid = sums(mine)[0]
             assert found.cost.paid_usd == paid or paid == "0"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(histories())
+def test_the_board_of_the_engine_says_what_the_ledger_says(log: list[Stored]) -> None:
+    board, ledger = Board(), filled(log)
+    for stored in log:
+        with suppress(BadFact):
+            board.hear(wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms))
+    for chain, task in {tuple(stored.subject.split(".")[5:7]) for stored in log}:
+        told = board.result(chain, task)
+        if told is not None:
+            found = questions.result(ledger, chain, task)
+            refs = {"output_ref", "partial_ref"}
+            assert {name: value for name, value in told.items() if name not in refs} == msgspec.to_builtins(found)

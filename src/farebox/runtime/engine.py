@@ -22,6 +22,7 @@ from farebox.core.settings import PlatformSettings, Settings
 from farebox.log.port import Log
 from farebox.runtime import snapshots
 from farebox.runtime.adoption import adopt, report
+from farebox.runtime.board import Board
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.follower import Follower
@@ -68,6 +69,7 @@ class Engine:
         self._boot = secrets.token_hex(6)
         self._created = ""
         self.projection = Projection(views)
+        self.board = Board()
         self.committer = Committer(log, settings.durability)
         self.minds: list[Mind] = []
         self.workers: list[Worker] = []
@@ -83,7 +85,7 @@ class Engine:
         self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
         await self._follow()
         await self._start_workers()
-        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about)
+        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about, self.board)
         await self._service.start()
 
     async def look(self) -> None:
@@ -91,7 +93,7 @@ class Engine:
         await self._follow()
         position = await self.log.position()
         await self.projection.wait_for(position.last_seq, LOOK_S)
-        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about)
+        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about, self.board)
         await self._service.start()
 
     async def stop(self, grace_s: float = 5.0) -> int:
@@ -126,7 +128,7 @@ class Engine:
                 self.minds.append(Mind(actor, self._secret, state, seq))
         views_from = await self.projection.begin(position.created)
         follower = Follower(
-            self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap], taps_from=views_from,
+            self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap], taps_from=views_from, ears=[self.board.hear],
             durability=self.settings.durability,
         )  # fmt: skip
         self._follower = follower

@@ -29,20 +29,22 @@ PAUSE_S = 0.25
 """Pause before an append whose outcome is unknown is decided anew."""
 
 Tap = Callable[[Sequence[Stored]], None]
+Ear = Callable[[Fact], None]
 
 
 class Follower:
-    """Drives minds over one log. `taps` see every fact as stored, in order (the views)."""
+    """Drives minds over one log. `taps` see every fact as stored, in order (the views), `ears` as read (the board)."""
 
     def __init__(
         self, log: Log, minds: Sequence[Mind], committer: Committer, clock: StreamClock, *, taps: Sequence[Tap] = (),
-        taps_from: int | None = None, durability: str = "always",
+        taps_from: int | None = None, ears: Sequence[Ear] = (), durability: str = "always",
     ) -> None:  # fmt: skip
         self._log = log
         self._minds = minds
         self._committer = committer
         self._clock = clock
         self._taps = taps
+        self._ears = ears
         self._taps_from = taps_from
         self._singles_max = SINGLES_OF_A_WRITER[durability]
         self._timer: asyncio.TimerHandle | None = None
@@ -99,6 +101,9 @@ class Follower:
                 for mind in self._minds:
                     if fact.seq > mind.seq:
                         mind.hear(fact, writer)
+                if isinstance(fact, Fact):
+                    for ear in self._ears:
+                        ear(fact)
             else:
                 for mind in self._minds:
                     mind.skip(stored.seq)

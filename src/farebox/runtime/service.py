@@ -17,6 +17,7 @@ from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadInp
 from farebox.core.events import PlatformReported, TaskCancelRequested, TaskSubmitted
 from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
+from farebox.runtime.board import Board
 from farebox.runtime.projection import Projection
 
 log_ = logging.getLogger("farebox.service")
@@ -37,13 +38,15 @@ class Service:
     """Answers for one engine."""
 
     def __init__(
-        self, log: Log, projection: Projection, settings: Settings, reports: Mapping[str, PlatformReported], about: Json
-    ) -> None:
+        self, log: Log, projection: Projection, settings: Settings, reports: Mapping[str, PlatformReported], about: Json,
+        board: Board | None = None,
+    ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
         self._settings = settings
         self._reports = reports
         self._about = about
+        self._board = board or Board()
         self._subscriptions: list[Subscription] = []
         self._stopped = asyncio.Event()
 
@@ -153,6 +156,10 @@ class Service:
         """Answer with a task's result as soon as it has ended and its charge is booked, at the latest after `wait_s`."""
         chain, task = str(question.get("chain", "")), str(question["task"])
         deadline = asyncio.get_running_loop().time() + min(float(question.get("wait_s", 0)), WAIT_MAX_S)
+        if chain and await self._board.settled(chain, task, deadline - asyncio.get_running_loop().time()):
+            told = self._board.result(chain, task)
+            if told is not None:
+                return {"schema": "farebox.result/1", **told}
         while True:
             # Watch first, then see what was heard before, then ask: what comes between must not be missed.
             with self._projection.watching(task) as news:
