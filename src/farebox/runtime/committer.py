@@ -65,7 +65,7 @@ class Committer:
             await asyncio.sleep(0)
         given_up, self._waiting = self._waiting, []
         for waiting in given_up:
-            _fail(waiting, AppendUnknown("The log did not answer until the end."))
+            _fail(waiting, _given_up())
         for task in self._tasks:
             task.cancel()
 
@@ -136,24 +136,25 @@ class Committer:
         else:
             for waiting, seq in zip(group, seqs, strict=True):
                 _give(waiting, (seq,))
+        finally:
+            for waiting in group:
+                _fail(waiting, _given_up())
 
     async def _send(self, waiting: Waiting) -> None:
-        for attempt in range(BUSY_TRIES):
+        try:
+            _give(waiting, await self._appended(waiting.entries))
+        except (BusError, BadFact) as error:
+            _fail(waiting, error)
+        finally:
+            _fail(waiting, _given_up())
+
+    async def _appended(self, entries: Sequence[Entry]) -> tuple[int, ...]:
+        for _ in range(BUSY_TRIES - 1):
             try:
-                _give(waiting, await self._log.append(waiting.entries))
-            except AppendBusy as error:
-                if attempt == BUSY_TRIES - 1:
-                    _fail(waiting, error)
-                    return
+                return await self._log.append(entries)
+            except AppendBusy:
                 await asyncio.sleep(BUSY_WAIT_S)
-            except (BusError, BadFact) as error:
-                _fail(waiting, error)
-                return
-            except asyncio.CancelledError:
-                _fail(waiting, AppendUnknown("The log did not answer until the end."))
-                raise
-            else:
-                return
+        return await self._log.append(entries)
 
 
 def _give(waiting: Waiting, seqs: tuple[int, ...]) -> None:
@@ -162,5 +163,10 @@ def _give(waiting: Waiting, seqs: tuple[int, ...]) -> None:
 
 
 def _fail(waiting: Waiting, error: FareboxError) -> None:
+    """Answer with an error, unless there is an answer already."""
     if not waiting.future.done():
         waiting.future.set_exception(error)
+
+
+def _given_up() -> AppendUnknown:
+    return AppendUnknown("The log did not answer until the end.")

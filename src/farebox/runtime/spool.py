@@ -77,11 +77,13 @@ class Spool:
         self._queue(Line(key, "done"))
 
     async def close(self) -> None:
-        """Write what is pending and let go of the file."""
+        """Write what is pending and let go of the file. Safe to call twice."""
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
         self._writer.shutdown(wait=True)
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     async def _write(self, line: Line) -> None:
         await self._queue(line)

@@ -171,25 +171,28 @@ class Worker:
         """End at once what an earlier life of this store had begun: the log would hand it out only after the ack wait."""
         try:
             reserved = await self._lane.reserved(chain, task)
-            if reserved is None:
+            state = None if reserved is None else await self._lane.load(reserved, whole=True)
+            outcome = self._spool.outcomes.get(key)
+            if reserved is None or state is None or state.started is None:
                 self._spool.forget(key)
-            elif _name(reserved) not in self._running:
-                await self._resume(reserved, key, epoch)
+            elif state.started.seq == epoch:
+                await self._resume(reserved)
+            elif outcome is None:
+                self._spool.forget(key)
+            else:
+                # The lane went on without this answer: it can only be late.
+                self._taken += 1
+                await self._record(reserved, state, outcome, self._taken)
         except (BusError, BadFact) as error:
             log_.warning("%s %s waits to be handed out again: %s", self.platform, key, error)
 
-    async def _resume(self, reserved: QuotaReserved, key: str, epoch: int) -> None:
+    async def _resume(self, reserved: QuotaReserved) -> None:
         name = _name(reserved)
+        if name in self._running:
+            return
         running = self._hold(name)
         try:
-            state = await self._lane.load(reserved, whole=True)
-            started, outcome = state.started, self._spool.outcomes.get(key)
-            if started is not None and started.seq == epoch:
-                await self._carry(reserved, running, first=False)
-            elif outcome is not None:
-                await self._record(reserved, state, outcome, running.number)
-            else:
-                self._spool.forget(key)
+            await self._carry(reserved, running, first=False)
         finally:
             del self._running[name]
             for one in running.deliveries:

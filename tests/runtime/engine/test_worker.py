@@ -1,0 +1,651 @@
+"""The worker: whatever happens to it, one call an attempt, one end an attempt, and money that is booked."""
+
+import asyncio
+import errno
+
+import msgspec
+import pytest
+
+from farebox.core import events, subjects, wire
+from farebox.core.errors import BadFact, BadInput, NotReachable
+from farebox.core.platform import Verdict
+from farebox.core.terms import FileInput, Usage
+from farebox.log.memory import Fate, MemoryLog
+from farebox.log.names import check_entry
+from farebox.runtime import spool as spool_module
+from farebox.runtime import worker as module
+from farebox.runtime.spool import Spool
+
+ENDS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
+
+
+async def test_a_reserved_attempt_runs_to_its_end(tape, workers):
+    worker = await workers.make(tape)
+    tape.reserve()
+    end = await tape.end_of()
+    assert (end.status, end.charged, end.epoch) == ("completed", "known", 3)
+    assert "Hello." in end.output
+    started = tape.said(events.TaskStarted)[0]
+    assert end.cause == started.id
+    await tape.until(lambda: not worker._spool.sending)
+    assert worker.running == 0
+
+
+async def test_live_text_goes_out_as_it_comes(tape, workers, stand_in):
+    provider, settings = await stand_in(delay_ms=300)
+    heard = []
+    await tape.log().listen("farebox.live.>", lambda _subject, body: heard.append(msgspec.json.decode(body)))
+    await workers.make(tape, settings=settings)
+    tape.reserve()
+    end = await tape.end_of()
+    assert len(heard) > 1
+    assert [chunk["number"] for chunk in heard] == list(range(1, len(heard) + 1))
+    assert "".join(chunk["text"] for chunk in heard) == end.output
+    assert len(provider.books.lines) == 1
+
+
+async def test_a_reservation_that_comes_again_while_it_runs_is_not_run_again(make_tape, workers, stand_in):
+    tape = make_tape(ack_wait_s=0.05)
+    provider, settings = await stand_in(delay_ms=300)
+    await workers.make(tape, settings=settings)
+    tape.reserve()
+    await tape.end_of()
+    assert provider.seen == 1
+    assert len(tape.said(events.TaskStarted)) == 1
+
+
+async def test_one_that_comes_again_after_its_end_is_only_acked(tape, workers, stand_in):
+    provider, settings = await stand_in()
+    worker = await workers.make(tape, settings=settings)
+    tape.reserve()
+    await tape.end_of()
+    tape.store._durables.clear()  # what a durable knew is lost, as when somebody resets it
+    again = await workers.make(tape, settings=settings, spool=worker._spool)
+    await _idle(tape, again)
+    assert provider.seen == 1
+    assert len(tape.said(ENDS)) == 1
+
+
+async def _idle(tape, worker):
+    """Until the durable holds nothing that is not acked."""
+    durable = tape.store.durable(f"adapter-{worker.platform}")
+    async with asyncio.timeout(5):
+        while durable._held or durable._seen < len(tape.store.facts) or worker._tasks:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_zombie_loses_by_its_fence_and_its_paid_answer_is_booked_late(make_tape, workers, stand_in):
+    tape = make_tape(ack_wait_s=0.3)
+    provider, settings = await stand_in(delay_ms=400)
+    frozen = await workers.make(tape, settings=settings, home="frozen")
+    reserved = tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    frozen._heartbeat.cancel()
+    await workers.make(tape, settings=settings, home="other")  # takes over what nobody acked in time
+    end = await tape.end_of()
+    assert (type(end).__name__, end.reason, end.charged) == ("AttemptInterrupted", "crash", "possible")
+    (late,) = await tape.until(lambda: tape.said(events.LateResult))
+    assert (late.attempt, late.epoch, late.charged) == (1, end.epoch, "known")
+    assert late.usage.output_tokens > 0
+    assert late.platform == reserved.platform
+    assert provider.seen == 1
+
+
+async def test_of_two_who_have_the_same_reservation_one_calls(tape, workers, stand_in):
+    provider, settings = await stand_in(delay_ms=100)
+    first = await workers.make(tape, settings=settings, home="a")
+    second = await workers.make(tape, settings=settings, home="b")
+    tape.reserve()
+    await tape.end_of()
+    tape.store._durables.clear()
+    for worker in (first, second):
+        await workers.crash(worker)
+    third = await workers.make(tape, settings=settings, home="c")
+    await _idle(tape, third)
+    assert provider.seen == 1
+    assert len(tape.said(events.TaskStarted)) == 1
+    assert len(tape.said(ENDS)) == 1
+
+
+async def test_what_crashed_before_its_call_was_never_charged(make_tape, workers, kind_of, monkeypatch):
+    tape = make_tape(ack_wait_s=0.2)
+    worker = await workers.make(tape)
+    at_the_door = asyncio.Event()
+
+    async def never(_key):
+        at_the_door.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker._spool, "mark_sending", never)
+    tape.reserve()
+    await at_the_door.wait()
+    await workers.crash(worker)
+    monkeypatch.undo()
+    await workers.make(tape)
+    end = await tape.end_of()
+    assert (end.reason, end.charged, end.fault.error_class) == ("crash", "none", "crashed")
+
+
+async def test_what_crashed_after_sending_may_have_been_charged_and_is_ended_at_once(tape, workers, stand_in):
+    provider, settings = await stand_in(delay_ms=60_000)
+    worker = await workers.make(tape, settings=settings)
+    tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    async with asyncio.timeout(5):
+        while not provider.open:
+            await asyncio.sleep(0.01)
+    await workers.crash(worker)
+    again = await workers.make(tape, settings=settings)  # long before the ack wait of 30 s
+    end = await tape.end_of(timeout_s=3)
+    assert (end.reason, end.charged) == ("crash", "possible")
+    assert provider.seen == 1
+    async with asyncio.timeout(3):
+        while again._spool.sending:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_spooled_answer_is_recorded_without_a_second_call(tape, workers, stand_in, monkeypatch):
+    provider, settings = await stand_in()
+    worker = await workers.make(tape, settings=settings)
+    kept = asyncio.Event()
+
+    async def keeps_and_dies(*_args):
+        kept.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker, "_record", keeps_and_dies)
+    tape.reserve()
+    await kept.wait()
+    await workers.crash(worker)
+    again = await workers.make(tape, settings=settings)
+    end = await tape.end_of(timeout_s=3)
+    assert (end.status, end.charged) == ("completed", "known")
+    assert provider.seen == 1
+    async with asyncio.timeout(3):
+        while again._spool.outcomes:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_spooled_answer_of_a_lane_that_went_on_becomes_a_late_result(tape, workers, tmp_path, ended):
+    spool = Spool(tmp_path / "one" / "journal")
+    submitted = tape.submit()
+    tape.reserve(submitted=submitted)
+    told = {"chain": "c1", "task": "t1", "platform": "rehearsal"}
+    first = tape.say("adapter", events.TaskStarted(id="s1", attempt=1, **told))
+    tape.say("adapter", events.AttemptInterrupted(id="i1", cause="s1", epoch=first.seq, attempt=1, fault=_crashed(), **told))
+    tape.reserve(attempt=2, submitted=submitted, lane_seq=4)
+    second = tape.say("adapter", events.TaskStarted(id="s2", attempt=2, **told))
+    tape.say("adapter", events.TaskCompleted(id="e2", cause="s2", epoch=second.seq, attempt=2, status="completed", **told))
+    await spool.mark_sending(f"rehearsal.c1.t1.{first.seq}")
+    await spool.keep(f"rehearsal.c1.t1.{first.seq}", ended(first.seq, "s1"))
+    await spool.mark_sending("rehearsal.c1.t1.2")  # a mark whose attempt ended long ago
+    await spool.mark_sending("rehearsal.c1.gone.9")  # one of which this log knows nothing
+    await spool.mark_sending("elsewhere.c1.t1.9")
+    worker = await workers.make(tape, spool=spool)
+    (late,) = await tape.until(lambda: tape.said(events.LateResult))
+    assert (late.attempt, late.epoch, late.cause) == (1, first.seq, "s1")
+    await _idle(tape, worker)
+    assert spool.outcomes == {}
+    assert spool.sending == {"elsewhere.c1.t1.9"}
+
+
+def _crashed():
+    from farebox.core.terms import Fault
+
+    return Fault(error_class="crashed")
+
+
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.ANSWER_LOST])
+@pytest.mark.parametrize("token", ["started", "completed"])
+async def test_an_unknown_append_is_read_back_and_never_doubled(tape, workers, stand_in, fate, token):
+    provider, settings = await stand_in()
+    tape.fates.of[token] = [fate, fate]
+    await workers.make(tape, settings=settings)
+    tape.reserve()
+    assert (await tape.end_of()).status == "completed"
+    assert tape.names(task="t1") == ["TaskSubmitted", "QuotaReserved", "TaskStarted", "TaskCompleted"]
+    assert provider.seen == 1
+
+
+async def test_a_log_that_is_away_for_a_while_is_waited_for(tape, workers, stand_in):
+    provider, settings = await stand_in(delay_ms=100)
+    await workers.make(tape, settings=settings)
+    tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    tape.fates.down = True
+    async with asyncio.timeout(5):
+        while ("completed",) not in tape.fates.appends:
+            await asyncio.sleep(0.01)
+    tape.fates.down = False
+    assert (await tape.end_of()).status == "completed"
+    assert provider.seen == 1
+
+
+class Deaf(MemoryLog):
+    """A log that cannot be read for a while."""
+
+    deaf = 0
+
+    async def last(self, subject):
+        if self.deaf:
+            self.deaf -= 1
+            raise NotReachable("away")
+        return await super().last(subject)
+
+    async def get_blob(self, ref):
+        if self.deaf:
+            self.deaf -= 1
+            raise NotReachable("away")
+        return await super().get_blob(ref)
+
+    async def put_blob(self, body):
+        if self.deaf:
+            self.deaf -= 1
+            raise NotReachable("away")
+        return await super().put_blob(body)
+
+
+async def test_a_reservation_that_cannot_be_looked_up_is_handed_out_again(tape, workers):
+    log = Deaf(tape.store)
+    worker = await workers.make(tape, log=log)
+    log.deaf = 3
+    tape.reserve()
+    assert (await tape.end_of()).status == "completed"
+    await _idle(tape, worker)
+
+
+async def test_a_log_that_cannot_be_read_at_the_start_leaves_the_spool_to_the_durable(make_tape, workers, tmp_path):
+    tape = make_tape(ack_wait_s=0.2)
+    worker = await workers.make(tape, home="x")
+    await workers.crash(worker)
+    tape.reserve()
+    await worker._spool.mark_sending("rehearsal.c1.t1.9")
+    log = Deaf(tape.store)
+    log.deaf = 1
+    await workers.make(tape, spool=worker._spool, log=log)
+    assert (await tape.end_of()).status == "completed"
+
+
+async def test_a_cancel_before_the_start_costs_nothing(tape, workers, stand_in):
+    provider, settings = await stand_in()
+    tape.reserve()
+    tape.say("client", events.TaskCancelRequested(chain="c1", task="t1"))
+    await workers.make(tape, settings=settings)
+    end = await tape.end_of()
+    assert (end.status, end.charged, end.epoch) == ("cancelled", "none", 0)
+    assert provider.seen == 0
+
+
+async def test_a_cancel_during_the_call_keeps_what_came(tape, workers, stand_in):
+    _, settings = await stand_in(delay_ms=5_000)
+    live = asyncio.Event()
+    await tape.log().listen("farebox.live.*.*.*.c1.t1", lambda *_: live.set())
+    worker = await workers.make(tape, settings=settings)
+    tape.reserve()
+    tape.reserve("t2")
+    await live.wait()
+    tape.say("client", events.TaskCancelRequested(chain="c1", task="t1"))
+    end = await tape.end_of()
+    assert (end.status, end.charged) == ("cancelled", "possible")
+    assert end.partial_output
+    assert end.fault.error_class == "cancelled"
+    assert not worker._running["c1.t2.1"].cancelled.is_set()
+
+
+async def test_a_cancel_that_was_not_heard_is_found_by_the_heartbeat(tape, workers, stand_in, monkeypatch):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+    _, settings = await stand_in(delay_ms=20_000)
+    log = Deaf(tape.store)
+    worker = await workers.make(tape, settings=settings, log=log)
+    await worker._subscriptions[0].close()  # deaf for cancels
+    tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    tape.say("client", events.TaskCancelRequested(chain="c1", task="t1"))
+    log.deaf = 1  # a heartbeat that finds no log is only one heartbeat
+    assert (await tape.end_of(timeout_s=3)).status == "cancelled"
+
+
+async def test_odd_subjects_among_the_cancels_are_passed_over(tape, workers):
+    await workers.make(tape)
+    tape.store.bus.say("farebox.log.client.cancel_requested.>", b"")
+    tape.store.bus.say("farebox.log.client.cancel_requested.a.b.c.d", b"")
+    tape.reserve()
+    assert (await tape.end_of()).status == "completed"
+
+
+async def test_a_cancel_that_nobody_can_read_counts_as_never_said(tape, workers):
+    tape.say("client", events.TaskCancelRequested(chain="c1", task="t1"), body=b"{broken")
+    tape.reserve()
+    await workers.make(tape)
+    assert (await tape.end_of()).status == "completed"
+
+
+async def test_what_an_adapter_wrote_and_nobody_can_read_stops_its_task_only(make_tape, workers):
+    tape = make_tape(ack_wait_s=0.05)
+    told = {"chain": "c1", "task": "t1", "platform": "rehearsal"}
+    tape.reserve()
+    tape.say("adapter", events.TaskStarted(attempt=1, **told), body=b"{broken")
+    await workers.make(tape)
+    tape.reserve("t2")
+    assert (await tape.end_of("t2")).status == "completed"
+    await tape.until(lambda: tape.store.durable("adapter-rehearsal").dead)
+    assert [seq for seq, _ in tape.store.durable("adapter-rehearsal").dead] == [2]
+
+
+@pytest.mark.parametrize("change", ["missing", "changed", "unreadable"])
+async def test_a_submission_that_is_not_the_routed_one_is_damage(tape, workers, stand_in, change):
+    provider, settings = await stand_in()
+    routed = events.TaskSubmitted(id="t1", chain="c1", task="t1", prompt="Hello.")
+    if change == "changed":
+        tape.submit(prompt="Something dearer.")
+    if change == "unreadable":
+        tape.say("client", routed, body=b'{"fact":"TaskSubmitted","task":7}')
+    await workers.make(tape, settings=settings)
+    tape.reserve(submitted=routed)
+    end = await tape.end_of()
+    assert (type(end).__name__, end.fault.error_class, end.charged) == ("AttemptFailed", "damaged", "none")
+    assert provider.seen == 0
+
+
+async def test_a_poison_reservation_is_put_away_and_the_others_go_on(tape, workers):
+    worker = await workers.make(tape)
+    tape.submit("t1")
+    tape.say("quota", events.QuotaReserved(chain="c1", task="t1", platform="rehearsal"), body=b"{poison")
+    tape.reserve("t2")
+    await _idle(tape, worker)
+    (dead,) = tape.store.durable("adapter-rehearsal").dead
+    assert "not a reservation" in dead[1]
+    assert tape.store.last(subjects.exact("adapter", "completed", "c1", "t2", "rehearsal"))
+
+
+@pytest.mark.parametrize("step", ["mark_sending", "keep"])
+async def test_a_full_disk_means_no_call_and_a_paid_answer_goes_from_memory(tape, workers, stand_in, monkeypatch, step):
+    provider, settings = await stand_in()
+    worker = await workers.make(tape, settings=settings)
+
+    def full(_file, _data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if step == "mark_sending":
+        monkeypatch.setattr(spool_module.os, "write", full)
+    else:
+        keep = worker._spool.keep
+
+        async def keep_on_a_full_disk(key, outcome):
+            monkeypatch.setattr(spool_module.os, "write", full)
+            await keep(key, outcome)
+
+        monkeypatch.setattr(worker._spool, "keep", keep_on_a_full_disk)
+    tape.reserve()
+    end = await tape.end_of()
+    monkeypatch.undo()
+    if step == "mark_sending":
+        assert (type(end).__name__, end.charged, end.fault.error_class) == ("AttemptFailed", "none", "crashed")
+        assert "No space left" in end.fault.message
+        assert provider.seen == 0
+    else:
+        assert (end.status, end.charged) == ("completed", "known")
+        assert provider.seen == 1
+
+
+async def test_a_big_answer_goes_into_the_object_store_after_it_is_on_disk(tape, workers, kind_of, tmp_path):
+    log = Deaf(tape.store)
+    text = "long words " * 30_000
+    worker = await workers.make(tape, log=log, kind=kind_of(text.encode()))
+    keep = worker._spool.keep
+
+    async def keep_then_lose_the_bucket(key, outcome):
+        await keep(key, outcome)
+        assert text in (tmp_path / "one" / "journal").read_text()
+        log.deaf = 2
+
+    worker._spool.keep = keep_then_lose_the_bucket
+    tape.reserve()
+    end = await tape.end_of()
+    assert (end.status, end.output) == ("completed", "")
+    assert tape.store.get_blob(end.output_ref).decode() == text
+    assert log.deaf == 0
+
+
+async def test_an_answer_of_control_characters_is_big_once_it_is_written_as_json(tape, workers, kind_of):
+    text = "\x01" * 200_000
+    await workers.make(tape, kind=kind_of(text.encode()))
+    tape.reserve()
+    end = await tape.end_of()
+    assert end.status == "completed"
+    assert tape.store.get_blob(end.output_ref).decode() == text
+
+
+async def test_a_big_spooled_answer_is_moved_when_it_is_found(tape, workers, tmp_path, ended):
+    spool = Spool(tmp_path / "one" / "journal")
+    tape.reserve()
+    started = tape.say("adapter", events.TaskStarted(id="s1", chain="c1", task="t1", attempt=1, platform="rehearsal"))
+    await spool.keep(f"rehearsal.c1.t1.{started.seq}", ended(started.seq, "s1", "x" * 600_000))
+    await workers.make(tape, spool=spool)
+    assert (await tape.end_of()).output_ref.bytes == 600_000
+
+
+async def test_contents_in_the_object_store_are_fetched_and_a_short_absence_is_waited_out(tape, workers):
+    log = Deaf(tape.store)
+    submitted = tape.submit(
+        prompt="",
+        prompt_ref=tape.store.put_blob(b"A large prompt from the store."),
+        context_ref=tape.store.put_blob(b'{"who":"an oak"}'),
+        files=(FileInput(name="a.md", ref=tape.store.put_blob(b"in the store")), FileInput(name="b.md", content="in the fact")),
+    )
+    worker = await workers.make(tape, log=log)
+    whole = worker._lane.whole
+
+    async def whole_after_a_break(task):
+        log.deaf = 2
+        return await whole(task)
+
+    worker._lane.whole = whole_after_a_break
+    tape.reserve(submitted=submitted)
+    end = await tape.end_of()
+    assert end.status == "completed"
+    assert "A large prompt from the store." in end.output
+    assert "a.md, b.md" in end.output
+
+
+@pytest.mark.parametrize("body", [None, b"\xff\xfe"])
+async def test_contents_that_are_gone_or_no_text_are_damage(tape, workers, body):
+    ref = tape.store.put_blob(body or b"soon gone")
+    if body is None:
+        tape.store.blobs.clear()
+    await workers.make(tape)
+    tape.reserve(submitted=tape.submit(prompt="", prompt_ref=ref))
+    end = await tape.end_of()
+    assert (end.fault.error_class, end.charged) == ("damaged", "none")
+
+
+async def test_a_plug_in_that_breaks_before_the_call_costs_nothing(tape, workers, kind_of):
+    def breaks(_ask):
+        raise ZeroDivisionError("sum of nothing")
+
+    await workers.make(tape, kind=kind_of(ask=breaks))
+    tape.reserve()
+    end = await tape.end_of()
+    assert (type(end).__name__, end.fault.error_class, end.charged) == ("AttemptFailed", "invalid", "none")
+    assert "sum of nothing" in end.fault.message
+
+
+async def test_a_platform_that_refuses_a_task_says_so_in_few_enough_words(tape, workers, kind_of):
+    def refuses(_ask):
+        raise BadInput("too strange " * 1000)
+
+    await workers.make(tape, kind=kind_of(ask=refuses))
+    tape.reserve()
+    end = await tape.end_of()
+    assert end.fault.error_class == "invalid"
+    assert len(end.fault.message) == 4000
+
+
+async def test_a_plug_in_that_breaks_during_the_call_may_have_cost_something(tape, workers, kind_of):
+    await workers.make(tape, kind=kind_of(b"", ask=lambda _ask: "no call at all"))
+    tape.reserve()
+    end = await tape.end_of()
+    assert (type(end).__name__, end.fault.error_class, end.charged) == ("AttemptInterrupted", "crashed", "possible")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Verdict(ok=True, usage=Usage(input_tokens=-1, output_tokens=5), charged="known"),
+        Verdict(ok=True, usage=Usage(input_tokens=10**30, output_tokens=5), charged="known"),
+        Verdict(ok=True, provider_usd="NaN", charged="known"),
+        Verdict(ok=True, model="half a pair: \ud800", charged="known"),
+        Verdict(ok=True, files_created=("x" * 1_200_000,), charged="known"),
+    ],
+)
+async def test_an_outcome_that_no_fact_can_hold_still_ends_the_attempt(tape, workers, kind_of, wrong):
+    await workers.make(tape, kind=kind_of(b"said before", verdict=wrong))
+    tape.reserve()
+    end = await tape.end_of()
+    assert (type(end).__name__, end.fault.error_class, end.charged) == ("AttemptInterrupted", "invalid", "possible")
+    assert end.partial_output == "said before"
+
+
+async def test_half_a_surrogate_pair_in_an_answer_becomes_a_question_mark(tape, workers, kind_of):
+    await workers.make(tape, kind=kind_of("cut \ud83d".encode("utf-8", "surrogatepass")))
+    tape.reserve()
+    assert (await tape.end_of()).output == "cut ?"
+
+
+async def test_an_endless_line_of_live_text_is_not_said_but_the_answer_is_there(tape, workers, kind_of):
+    refused = []
+
+    class Bounded(MemoryLog):
+        """As on the server."""
+
+        async def publish(self, subject, body):
+            try:
+                check_entry(subject, body, None)
+            except BadFact:
+                refused.append(len(body))
+                raise
+
+    text = b"\x01" * 400_000
+    await workers.make(tape, log=Bounded(tape.store), kind=kind_of(text))
+    tape.reserve()
+    assert (await tape.end_of()).output_ref.bytes == 400_000
+    assert len(refused) == 1
+
+
+async def test_what_a_provider_told_about_quota_is_said_once_each_after_the_end(tape, workers, kind_of):
+    learned = [
+        events.QuotaLearned(platform="rehearsal", unit="requests", limit=5),
+        events.QuotaLearned(platform="someone-else", unit="tokens", limit=7),
+        events.QuotaLearned(platform="rehearsal", unit="tokens", limit=-7),
+    ]
+    await workers.make(tape, kind=kind_of(b"x", learned=learned))
+    tape.reserve()
+    said = await tape.until(lambda: len(tape.said(events.QuotaLearned)) == 2 and tape.said(events.QuotaLearned))
+    assert [(fact.platform, fact.limit) for fact in said] == [("rehearsal", 5), ("rehearsal", 7)]
+    assert len({fact.id for fact in said}) == 2
+    assert {fact.cause for fact in said} == {tape.said(events.TaskStarted)[0].id}
+    assert tape.names()[2:4] == ["TaskStarted", "TaskCompleted"]
+
+
+async def test_what_was_told_about_quota_may_be_lost(tape, workers, kind_of):
+    tape.fates.of["quota_learned"] = [Fate.LOST]
+    worker = await workers.make(tape, kind=kind_of(b"x", learned=[events.QuotaLearned(platform="rehearsal", limit=5)]))
+    tape.reserve()
+    await tape.end_of()
+    await _idle(tape, worker)
+    assert not tape.said(events.QuotaLearned)
+
+
+async def test_a_stop_lets_short_calls_finish(tape, workers, stand_in):
+    _, settings = await stand_in(delay_ms=150)
+    worker = await workers.make(tape, settings=settings)
+    tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    assert await worker.stop(grace_s=10) == 0
+    assert tape.said(events.TaskCompleted)[0].status == "completed"
+
+
+async def test_a_stop_during_a_long_call_books_it_as_possibly_charged(tape, workers, stand_in):
+    provider, settings = await stand_in(delay_ms=60_000)
+    worker = await workers.make(tape, settings=settings)
+    tape.reserve()
+    async with asyncio.timeout(5):
+        while not provider.open:
+            await asyncio.sleep(0.01)
+    assert await worker.stop() == 1
+    (end,) = tape.said(ENDS)
+    assert (type(end).__name__, end.charged, end.fault.error_class) == ("AttemptInterrupted", "possible", "crashed")
+    assert not worker._spool.sending
+
+
+async def test_a_stop_begins_nothing_and_hands_back_what_it_had_not_begun(tape, workers, stand_in):
+    provider, settings = await stand_in()
+    worker = await workers.make(tape, settings=settings)
+    worker._stopping.set()
+    tape.reserve()
+    durable = tape.store.durable("adapter-rehearsal")
+    async with asyncio.timeout(3):
+        while not durable._held or not any(held.tries > 1 for held in durable._held.values()):
+            await asyncio.sleep(0.01)
+    await worker.stop()
+    assert tape.names() == ["TaskSubmitted", "QuotaReserved"]
+    await workers.make(tape, settings=settings, spool=worker._spool)
+    assert (await tape.end_of()).status == "completed"
+    assert provider.seen == 1
+
+
+async def test_a_stop_between_start_and_call_costs_nothing(tape, workers, stand_in):
+    provider, settings = await stand_in()
+    worker = await workers.make(tape, settings=settings)
+    whole = worker._lane.whole
+
+    async def whole_while_it_stops(task):
+        worker._stopping.set()
+        return await whole(task)
+
+    worker._lane.whole = whole_while_it_stops
+    tape.reserve()
+    end = await tape.end_of()
+    assert (type(end).__name__, end.charged, end.fault.error_class) == ("AttemptFailed", "none", "crashed")
+    assert provider.seen == 0
+
+
+async def test_a_stop_over_a_log_that_is_away_ends_and_the_next_start_records(tape, workers, stand_in, monkeypatch):
+    monkeypatch.setattr(module, "BREAK_OFF_S", 0.2)
+    provider, settings = await stand_in()
+    worker = await workers.make(tape, settings=settings)
+    tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    tape.fates.down = True
+    async with asyncio.timeout(5):
+        while not worker._spool.outcomes:
+            await asyncio.sleep(0.005)
+    await worker.stop()
+    assert not tape.said(ENDS)
+    tape.fates.down = False
+    await worker._spool.close()
+    await workers.make(tape, settings=settings, spool=Spool(worker._spool._path))
+    assert (await tape.end_of(timeout_s=3)).status == "completed"
+    assert provider.seen == 1
+
+
+async def test_an_adapter_that_breaks_is_told_and_stops_its_task_only(make_tape, workers, monkeypatch, caplog):
+    tape = make_tape(ack_wait_s=60)
+    worker = await workers.make(tape)
+    decide = worker._decide
+
+    async def breaks_over_one(state, reserved, running):
+        if reserved.task == "t1":
+            raise ArithmeticError("an adapter of somebody else")
+        return await decide(state, reserved, running)
+
+    monkeypatch.setattr(worker, "_decide", breaks_over_one)
+    tape.reserve("t1")
+    tape.reserve("t2")
+    assert (await tape.end_of("t2")).status == "completed"
+    assert "broke the adapter" in caplog.text
+    assert list(worker._running) != ["c1.t1.1"]
+
+
+def test_the_reason_for_an_end_fits_into_a_fact():
+    assert wire.BODY_BYTES_MAX > wire.INLINE_BYTES_MAX * 2
