@@ -112,7 +112,7 @@ class Board:
         return _document(row, row.end) if row is not None and row.end is not None and row.settled else None
 
     async def settled(self, chain: str, task: str, timeout_s: float) -> bool:
-        """Wait until a task is settled, at most `timeout_s`; one that nobody has submitted by `SUBMITTED_S` is not waited for."""
+        """Wait until a task is settled, at most `timeout_s`; who was not submitted by `SUBMITTED_S` is not waited for."""
         key = (chain, task)
         until_s = asyncio.get_running_loop().time() + timeout_s
         if key not in self._rows and timeout_s > 0:

@@ -128,7 +128,8 @@ class Engine:
                 self.minds.append(Mind(actor, self._secret, state, seq))
         views_from = await self.projection.begin(position.created)
         follower = Follower(
-            self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap], taps_from=views_from, ears=[self.board.hear],
+            self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap],
+            taps_from=views_from, ears=[self.board.hear],
             durability=self.settings.durability,
         )  # fmt: skip
         self._follower = follower
