@@ -21,11 +21,13 @@ async def test_a_task_is_settled_with_its_charge_not_with_its_end() -> None:
     waiting = asyncio.create_task(board.settled("c1", "t1", 5))
     ended(board)
     await asyncio.sleep(0)
-    assert not waiting.done() and board.result("c1", "t1") is None
+    assert not waiting.done()
+    assert board.result("c1", "t1") is None
     board.hear(e.CostRecorded(**LANE, status="priced", paid_usd="0.5", seq=4))
     assert await waiting
     told = board.result("c1", "t1")
-    assert told is not None and (told["output"], told["cost"]["paid_usd"]) == ("hi", "0.5")
+    assert told is not None
+    assert (told["output"], told["cost"]["paid_usd"]) == ("hi", "0.5")
 
 
 async def test_a_task_that_was_submitted_before_the_board_began_is_the_ledgers() -> None:
@@ -43,7 +45,8 @@ async def test_a_caller_that_asks_before_the_submission_is_read_is_told_all_the_
     board.hear(e.TaskCompleted(**TASK, status="failed", fault=Fault(error_class="unavailable", message="nobody"), seq=2))
     assert await waiting
     told = board.result("c1", "t1")
-    assert told is not None and (told["cost"]["status"], told["error"]["error_class"]) == ("none", "unavailable")
+    assert told is not None
+    assert (told["cost"]["status"], told["error"]["error_class"]) == ("none", "unavailable")
 
 
 async def test_a_wait_ends_at_its_time_and_leaves_nothing_behind() -> None:
@@ -59,4 +62,5 @@ def test_the_oldest_of_too_many_ended_tasks_goes() -> None:
         place = {"chain": "c1", "task": f"t{number}"}
         board.hear(e.TaskSubmitted(**place, seq=1))
         board.hear(e.TaskCompleted(**place, status="cancelled", seq=2))
-    assert board.result("c1", "t1") is None and board.result("c1", "t2") is not None
+    assert board.result("c1", "t1") is None
+    assert board.result("c1", "t2") is not None
