@@ -77,7 +77,8 @@ class Mind:
             self._note_own(fact, writer)
         if type(fact) in self._heard_kinds and (self._live or not self._solo):
             self._queue(self._key(fact), fact)
-        self._unblock(fact.seq)
+        if self._waits:
+            self._unblock(fact.seq)
 
     def skip(self, seq: int) -> None:
         """Pass over a fact that nobody can read."""
