@@ -18,7 +18,9 @@ from farebox.core.errors import BadInput
 PATTERN = r"^(0|[1-9][0-9]{0,25})(\.[0-9]{1,12})?$"
 _SHAPE = re.compile(PATTERN.replace("^", r"\A").replace("$", r"\Z"), re.ASCII)
 
-Usd = Annotated[str, Meta(pattern=PATTERN, description="US dollars as plain decimal text, at most 26 + 12 digits")]
+# A plain `$` would let a newline through behind the number; this end means the same to Python and to JSON Schema.
+_WIRE = PATTERN.replace("$", r"(?![\s\S])")
+Usd = Annotated[str, Meta(pattern=_WIRE, description="US dollars as plain decimal text, at most 26 + 12 digits")]
 """An amount in a fact."""
 
 PLACES = Decimal("0.000000000001")

@@ -144,7 +144,7 @@ def fence_filter(writer: str, fact: e.Fact) -> str | None:
             return f"{LOG}.quota.>"
         case Guard.LANE:
             return lane_filter(_lane(fact), fact.chain, fact.task)
-        case Guard.HANDOFF:
+        case Guard.HANDOFF:  # pragma: no branch - there is no other guard
             return f"{LOG}.handoff.created.*.{_token(fact.chain)}.{_token(fact.task)}"
 
 
