@@ -75,8 +75,8 @@ async def _idle(tape, worker):
 
 
 async def test_a_zombie_loses_by_its_fence_and_its_paid_answer_is_booked_late(make_tape, workers, stand_in):
-    tape = make_tape(ack_wait_s=0.3)
-    provider, settings = await stand_in(delay_ms=400)
+    tape = make_tape(ack_wait_s=0.1)
+    provider, settings = await stand_in(delay_ms=1500)
     frozen = await workers.make(tape, settings=settings, home="frozen")
     reserved = tape.reserve()
     await tape.until(lambda: tape.said(events.TaskStarted))
@@ -581,12 +581,16 @@ async def test_a_stop_during_a_long_call_books_it_as_possibly_charged(tape, work
 async def test_a_stop_begins_nothing_and_hands_back_what_it_had_not_begun(tape, workers, stand_in):
     provider, settings = await stand_in()
     worker = await workers.make(tape, settings=settings)
-    worker._stopping.set()
+    load, loading = worker._lane.load, asyncio.Event()
+
+    async def load_while_it_stops(reserved, *, whole):
+        loading.set()
+        await worker._stopping.wait()
+        return await load(reserved, whole=whole)
+
+    worker._lane.load = load_while_it_stops
     tape.reserve()
-    durable = tape.store.durable("adapter-rehearsal")
-    async with asyncio.timeout(3):
-        while not durable._held or not any(held.tries > 1 for held in durable._held.values()):
-            await asyncio.sleep(0.01)
+    await loading.wait()
     await worker.stop()
     assert tape.names() == ["TaskSubmitted", "QuotaReserved"]
     await workers.make(tape, settings=settings, spool=worker._spool)
