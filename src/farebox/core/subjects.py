@@ -192,7 +192,7 @@ def _placed(row: Row, root: str = LOG) -> Callable[[e.Fact], str]:
             return lambda fact: f"{prefix}.{_known(_lane(fact))}.-.-"
         case Place.BATCH:
             return lambda fact: f"{prefix}.-.{_known(fact.batch)}.-"
-        case Place.ALONE:
+        case Place.ALONE:  # pragma: no branch - there is no other place
             return lambda _fact: f"{prefix}.-.-.-"
 
 
