@@ -22,6 +22,7 @@ from farebox.core.events import (
     Ending,
     Fact,
     LateResult,
+    TaskCancelRequested,
     TaskCompleted,
     TaskStarted,
     TaskSubmitted,
@@ -70,10 +71,11 @@ class Try:
 class Row:
     """One task."""
 
-    __slots__ = ("end", "submitted", "tries")
+    __slots__ = ("cancelled", "end", "submitted", "tries")
 
     def __init__(self, submitted: TaskSubmitted) -> None:
         self.submitted = submitted
+        self.cancelled = False
         self.end: TaskCompleted | None = None
         self.tries: dict[int, Try] = {}
 
@@ -105,6 +107,11 @@ class Board:
         self._fold(row, fact)
         if row.settled:
             self._settle(key)
+
+    def known(self, chain: str, task: str) -> tuple[TaskSubmitted, bool] | None:
+        """Return a task's submission and whether somebody wants its end, None for tasks from before the board began."""
+        row = self._rows.get((chain, task))
+        return None if row is None else (row.submitted, row.cancelled)
 
     def result(self, chain: str, task: str) -> Json | None:
         """Return the result document of a settled task, None where the ledger must be asked."""
@@ -155,6 +162,7 @@ class Board:
     def _fold(row: Row, fact: Fact) -> None:
         if isinstance(fact, TaskCompleted) and row.end is None:
             row.end = fact
+        row.cancelled = row.cancelled or isinstance(fact, TaskCancelRequested)
         if not isinstance(fact, TaskStarted | TaskCompleted | AttemptFailed | AttemptInterrupted | LateResult | CostRecorded):
             return
         if fact.attempt == 0 or fact.platform == NONE:

@@ -149,7 +149,7 @@ class Engine:
             if settings.enabled:
                 worker = Worker(
                     self.log, self.committer, self._spool, adapter, self._kinds[settings.kind], name, settings,
-                    secret=self._secret, boot=self._boot, environ=self._environ,
+                    secret=self._secret, boot=self._boot, environ=self._environ, recent=self.board.known,
                 )  # fmt: skip
                 await worker.start()
                 self.workers.append(worker)

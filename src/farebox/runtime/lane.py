@@ -12,7 +12,7 @@ import msgspec
 from farebox.core import subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import BadFact, BusError, LogDamaged
-from farebox.core.events import Fact, QuotaReserved, TaskSubmitted
+from farebox.core.events import Fact, QuotaReserved, TaskCancelRequested, TaskSubmitted
 from farebox.core.terms import FileInput
 from farebox.log.port import Log, Stored
 
@@ -23,20 +23,30 @@ PAUSE_S = 0.5
 TOKENS = ("started", "completed", "failed", "interrupted")
 
 
+Recent = Callable[[str, str], tuple[TaskSubmitted, bool] | None]
+"""What this process itself has read of a task: its submission, and whether somebody wants its end."""
+
+
 class Lane:
     """Reads for the adapter of one platform."""
 
-    def __init__(self, log: Log, adapter: Actor[Any], platform: str) -> None:
+    def __init__(self, log: Log, adapter: Actor[Any], platform: str, recent: Recent | None = None) -> None:
         self._log = log
         self._adapter = adapter
         self._platform = platform
+        self._recent = recent
 
     async def load(self, reserved: QuotaReserved, *, whole: bool) -> Any:
         """Fold what the log says about the attempt: submission and cancel, and the lane's facts when they may exist.
 
-        Raises what reading raises.
+        Where the engine has read the submission itself, it is not asked for again. Raises what reading raises.
         """
         chain, task = reserved.key
+        recent = self._recent(chain, task) if self._recent is not None and not whole else None
+        if recent is not None:
+            submitted, cancelled = recent
+            state = self._adapter.evolve(self._adapter.evolve(self._adapter.new(), reserved), submitted)
+            return self._adapter.evolve(state, TaskCancelRequested(chain=chain, task=task)) if cancelled else state
         wanted = [
             subjects.exact(reserved.submitted_by, "submitted", chain, task),
             subjects.exact("client", "cancel_requested", chain, task),

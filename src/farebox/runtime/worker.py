@@ -31,11 +31,13 @@ from farebox.core.settings import PlatformSettings
 from farebox.log.port import Delivery, Entry, Fence, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
-from farebox.runtime.lane import PAUSE_S, Lane
+from farebox.runtime.lane import PAUSE_S, Lane, Recent
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
 
+CANCELS_MAX = 10_000
+"""Cancels heard that are remembered: one may come between a reservation and its start."""
 HEARTBEAT_S = 10.0
 """A third of the consumer's ack wait (30 s): who works says so in time."""
 AGAIN_S = 1.0
@@ -59,7 +61,7 @@ class Worker:
 
     def __init__(
         self, log: Log, committer: Committer, spool: Spool, adapter: Actor[Any], kind: PlatformKind, platform: str,
-        settings: PlatformSettings, *, secret: bytes, boot: str, environ: Mapping[str, str],
+        settings: PlatformSettings, *, secret: bytes, boot: str, environ: Mapping[str, str], recent: Recent | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._committer = committer
@@ -68,7 +70,8 @@ class Worker:
         self._kind = kind
         self.platform = platform
         self._settings = settings
-        self._lane = Lane(log, adapter, platform)
+        self._lane = Lane(log, adapter, platform, recent)
+        self._cancels: dict[str, None] = {}
         self._secret = secret
         self._boot = boot
         self._environ = environ
@@ -127,8 +130,12 @@ class Worker:
             address = subjects.parse(subject)
         except BadFact:
             return
+        wanted = f"{address.chain}.{address.task}"
+        self._cancels[wanted] = None
+        if len(self._cancels) > CANCELS_MAX:
+            del self._cancels[next(iter(self._cancels))]
         for name, running in self._running.items():
-            if name.startswith(f"{address.chain}.{address.task}."):
+            if name.startswith(f"{wanted}."):
                 running.cancelled.set()
 
     async def _take(self, delivery: Delivery) -> None:
@@ -206,6 +213,7 @@ class Worker:
         state = await self._lane.load(reserved, whole=not first)
         expected = reserved.lane_seq if first else state.lane_seq
         while True:
+            state.cancelled = state.cancelled or f"{reserved.chain}.{reserved.task}" in self._cancels
             if state.cancelled:
                 running.cancelled.set()
             said = await self._decide(state, reserved, running)
