@@ -18,6 +18,7 @@ from farebox.client import Client
 from farebox.core.results import Result
 from farebox.handle import Handle, ResultTimeout
 from farebox.inputs import STDIN, text_file
+from farebox.posting import new_id
 from farebox.tasks import TaskSpec
 
 CANCEL_WAIT_S = 15.0
@@ -77,12 +78,14 @@ async def _detached(common: Common, spec: TaskSpec) -> int:
 
 async def _waited(common: Common, spec: TaskSpec, *, streams: bool) -> int:
     async with session.opened(common, "engine") as client:
-        handle = await client.send(spec, live=True)
-        output = AnswerOutput(common, handle.task_id, streams=streams, payers=await _payers(client))
+        task_id = new_id()
+        output = AnswerOutput(common, task_id, streams=streams, payers=await _payers(client))
+        sending = asyncio.ensure_future(client.send(spec, task_id=task_id))
         try:
-            result = await _shown(handle, output)
+            result = await _shown(await asyncio.shield(sending), output)
         except asyncio.CancelledError:
-            result = await _cancelled(common, handle)
+            # What is on its way to the log gets there, and is cancelled like what runs: no task goes on unsaid.
+            result = await _cancelled(common, await sending)
             output.end(result)
             _say_end(common, result)
             return 130
