@@ -36,6 +36,8 @@ from farebox.core.tokens import estimate
 
 WIRES = ("chat", "stream-json", "inline")
 MODEL = "rehearsal-small"
+PRICE = "gpt-5-mini"
+"""Whose list price a rehearsal of the default platform is counted in: play money needs a price, too."""
 
 
 def wire_of(settings: PlatformSettings) -> str:
@@ -148,5 +150,5 @@ REHEARSAL = PlatformKind(
     probe=probe_rehearsal,
     read_probe=read_probe,
     check=check,
-    defaults={"rehearsal": PlatformSettings(kind="rehearsal", billing="rehearsal", open=False, model=MODEL)},
+    defaults={"rehearsal": PlatformSettings(kind="rehearsal", billing="rehearsal", open=False, model=MODEL, price_model=PRICE)},
 )
