@@ -53,6 +53,7 @@ class Actor[State]:
     """Type hints are subscription and vocabulary: `decide`'s second parameter says what is heard, its result what is said.
 
     `new` makes the empty state. `due` names the next moment (stream time, ms) at which `decide` wants a Wake, or None.
+    `held` names what was given to adapters and has not ended: (platform, chain, task).
     `perform` says what the runtime shall do for a fact that is in the log; its outcome comes back into `decide`.
     `key` groups what is decided one after the other; by default the task.
     At pace "writer" `decide` is asked about the same heard thing until it has nothing more to say, one fact each time.
@@ -66,6 +67,7 @@ class Actor[State]:
     perform: Callable[..., Any] | None = None
     pace: Pace = "task"
     key: Callable[[Fact], tuple[str, str]] | None = None
+    held: Callable[[State], Sequence[tuple[str, str, str]]] | None = None
     version: int = 1
 
     def heard(self) -> frozenset[type]:
