@@ -314,4 +314,10 @@ def _name(fact: TaskRouted | TaskCancelRequested | TaskCompleted | AttemptFailed
     return f"{fact.chain}.{fact.task}"
 
 
-ACTOR = Actor(name="quota", new=Quota, decide=decide, evolve=evolve, due=due, pace="writer")
+def held(state: Quota) -> list[tuple[str, str, str]]:
+    """Return whose slots are in use, and of which platform."""
+    names = ((hold.platform, *name.split(".")) for name, hold in state.holds.items())
+    return [(platform, chain, task) for platform, chain, task in names]
+
+
+ACTOR = Actor(name="quota", new=Quota, decide=decide, evolve=evolve, due=due, held=held, pace="writer")

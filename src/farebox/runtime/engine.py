@@ -34,6 +34,9 @@ from farebox.runtime.worker import Worker
 
 log_ = logging.getLogger("farebox.engine")
 
+LOOK_AGAIN_S = 0.02
+SETTLE_S = 2.0
+"""How long a stop waits for the followers' last words."""
 LOOK_S = 600.0
 """How long a rebuild of the views may take before questions are answered from what there is."""
 
@@ -147,19 +150,33 @@ class Engine:
         self._spool = Spool(self._folder / "spool" / "journal")
         for name, settings in self._local.items():
             if settings.enabled:
-                worker = Worker(
-                    self.log, self.committer, self._spool, adapter, self._kinds[settings.kind], name, settings,
-                    secret=self._secret, boot=self._boot, environ=self._environ, recent=self.board.known,
-                )  # fmt: skip
+                worker = self._worker(self._spool, adapter, name, settings)
                 await worker.start()
                 self.workers.append(worker)
+        await self._retire(self._spool, adapter)
+
+    def _worker(self, spool: Spool, adapter: Actor[Any], name: str, settings: PlatformSettings) -> Worker:
+        return Worker(
+            self.log, self.committer, spool, adapter, self._kinds[settings.kind], name, settings,
+            secret=self._secret, boot=self._boot, environ=self._environ, recent=self.board.known,
+        )  # fmt: skip
+
+    async def _retire(self, spool: Spool, adapter: Actor[Any]) -> None:
+        """Take back what was given to platforms that are not used any more: no adapter will ever come for it."""
+        used = {name for name, settings in self._local.items() if settings.enabled}
+        kind = next(iter(self._kinds))
+        for mind in self.minds:
+            for platform, chain, task in mind.actor.held(mind.state) if mind.actor.held else ():
+                if platform not in used:
+                    worker = self._worker(spool, adapter, platform, PlatformSettings(kind=kind))
+                    await worker.retire(chain, task)
 
     async def _settle(self) -> None:
         """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""
-        for _ in range(100):
+        for _ in range(round(SETTLE_S / LOOK_AGAIN_S)):
             if all(mind.idle for mind in self.minds):
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def _save_snapshots(self) -> None:
         for mind in self.minds:

@@ -12,8 +12,8 @@ import msgspec
 from farebox.core import subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import BadFact, BusError, LogDamaged
-from farebox.core.events import Fact, QuotaReserved, TaskCancelRequested, TaskSubmitted
-from farebox.core.terms import FileInput
+from farebox.core.events import AttemptFailed, Fact, QuotaReserved, TaskCancelRequested, TaskSubmitted
+from farebox.core.terms import Fault, FileInput
 from farebox.log.port import Log, Stored
 
 log_ = logging.getLogger("farebox.worker")
@@ -105,6 +105,15 @@ class Lane:
         if ref is None:
             return file
         return FileInput(name=file.name, content=(await self.patiently(lambda: self._log.get_blob(ref))).decode())
+
+
+def not_used(reserved: QuotaReserved) -> AttemptFailed:
+    """Return the end of a reservation of a platform that is not used any more: nothing was begun, others may have the task."""
+    return AttemptFailed(
+        chain=reserved.chain, task=reserved.task, cause=reserved.id, attempt=reserved.attempt, batch=reserved.batch,
+        traceparent=reserved.traceparent, platform=reserved.platform, model=reserved.model, billing=reserved.billing,
+        fault=Fault(error_class="unavailable", message=f"{reserved.platform} is not used any more."),
+    )  # fmt: skip
 
 
 def _read(stored: Stored) -> Fact | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,14 +24,14 @@ import msgspec
 
 from farebox.core import ids, subjects, wire
 from farebox.core.actor import Actor
-from farebox.core.errors import AppendRefused, BadFact, BusError
+from farebox.core.errors import AppendRefused, BadFact, BusError, LogDamaged
 from farebox.core.events import Fact, LateResult, QuotaLearned, QuotaReserved, TaskStarted
 from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
 from farebox.log.port import Delivery, Entry, Fence, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
-from farebox.runtime.lane import PAUSE_S, Lane, Recent
+from farebox.runtime.lane import PAUSE_S, Lane, Recent, not_used
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
@@ -92,6 +92,23 @@ class Worker:
                 self._spawn(self._recover(key, chain, task, int(epoch)))
         self._subscriptions.append(await self._log.consume(f"adapter-{self.platform}", self._on_delivery))
         self._heartbeat = asyncio.ensure_future(self._beat())
+
+    async def retire(self, chain: str, task: str) -> None:
+        """End a reservation of a platform that nobody uses any more; what another one began he ends himself."""
+        reserved = await self._lane.reserved(chain, task)
+        if reserved is None:
+            return
+        state = await self._lane.load(reserved, whole=True)
+        started: TaskStarted | None = state.started
+        if started is not None and started.attempt == reserved.attempt:
+            if started.adapter == self._spool.owner:
+                await self._resume(reserved)
+        elif state.ended is None or state.ended.attempt < reserved.attempt:
+            self._taken += 1
+            try:
+                await self._append(self._stamped(not_used(reserved), self._taken), state.lane_seq)
+            except AppendRefused:
+                log_.info("%s %s was begun after all", self.platform, _name(reserved))
 
     async def stop(self, grace_s: float = 0.0) -> int:
         """Take nothing new, let what runs finish for `grace_s`, then break it off. Returns how many were broken off."""
@@ -182,24 +199,32 @@ class Worker:
             outcome = self._spool.outcomes.get(key)
             if reserved is None or state is None or state.started is None:
                 self._spool.forget(key)
-            elif state.started.seq == epoch:
+            elif outcome is not None:
+                # Not by way of the reservation: the lane may go on meanwhile, and then this answer is late.
+                name = f"{chain}.{task}.{outcome.attempt}"
+                await self._holding(name, lambda running: self._record(reserved, state, outcome, running.number))
+            elif state.started.seq == epoch and state.started.attempt == reserved.attempt:
                 await self._resume(reserved)
-            elif outcome is None:
-                self._spool.forget(key)
             else:
-                # The lane went on without this answer: it can only be late.
-                self._taken += 1
-                await self._record(reserved, state, outcome, self._taken)
-        except (BusError, BadFact) as error:
+                self._spool.forget(key)
+        except (LogDamaged, BadFact) as error:
             log_.warning("%s %s waits to be handed out again: %s", self.platform, key, error)
+        except BusError as error:
+            # Another worker may have taken over and acked: then nothing would ever bring a kept answer here again.
+            log_.info("%s %s: %s; trying again", self.platform, key, error)
+            await asyncio.sleep(PAUSE_S)
+            if not self._stopping.is_set():
+                self._spawn(self._recover(key, chain, task, epoch))
 
     async def _resume(self, reserved: QuotaReserved) -> None:
-        name = _name(reserved)
+        await self._holding(_name(reserved), lambda running: self._carry(reserved, running, first=False))
+
+    async def _holding(self, name: str, work: Callable[[Running], Awaitable[object]]) -> None:
         if name in self._running:
             return
         running = self._hold(name)
         try:
-            await self._carry(reserved, running, first=False)
+            await work(running)
         finally:
             del self._running[name]
             for one in running.deliveries:

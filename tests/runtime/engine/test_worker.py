@@ -653,3 +653,53 @@ async def test_an_adapter_that_breaks_is_told_and_stops_its_task_only(make_tape,
 
 def test_the_reason_for_an_end_fits_into_a_fact():
     assert wire.BODY_BYTES_MAX > wire.INLINE_BYTES_MAX * 2
+
+
+async def test_a_reservation_of_a_platform_that_is_not_used_any_more_goes_back_to_the_router(tape, workers):
+    tape.reserve(platform="retired")
+    worker = await workers.make(tape, platform="retired")
+    await workers.crash(worker)
+    tape.reserve("t2", platform="retired")
+    await worker.retire("c1", "t2")
+    (end,) = tape.said(events.AttemptFailed, task="t2")
+    assert (end.fault.error_class, end.charged, end.cause) == ("unavailable", "none", "r1-t2")
+    await worker.retire("c1", "t2")
+    await worker.retire("c1", "never-heard-of")
+    assert len(tape.said(ENDS, task="t2")) == 1
+
+
+async def test_what_others_began_on_a_retired_platform_they_end_themselves(tape, workers):
+    worker = await workers.make(tape, platform="retired")
+    await workers.crash(worker)
+    told = {"chain": "c1", "task": "t1", "platform": "retired", "attempt": 1}
+    tape.reserve(platform="retired")
+    tape.say("adapter", events.TaskStarted(id="s1", adapter="somebody else", **told))
+    await worker.retire("c1", "t1")
+    assert not tape.said(ENDS)
+
+
+async def test_what_this_store_began_on_a_retired_platform_is_ended(tape, workers):
+    worker = await workers.make(tape, platform="retired")
+    await workers.crash(worker)
+    told = {"chain": "c1", "task": "t1", "platform": "retired", "attempt": 1}
+    tape.reserve(platform="retired")
+    tape.say("adapter", events.TaskStarted(id="s1", adapter=worker._spool.owner, **told))
+    await worker.retire("c1", "t1")
+    (end,) = tape.said(ENDS)
+    assert (type(end).__name__, end.charged) == ("AttemptInterrupted", "none")
+
+
+async def test_who_begins_while_a_platform_is_retired_keeps_the_task(tape, workers):
+    worker = await workers.make(tape, platform="retired")
+    await workers.crash(worker)
+    tape.reserve(platform="retired")
+    load = worker._lane.load
+
+    async def load_then_lose(reserved, *, whole):
+        state = await load(reserved, whole=whole)
+        tape.say("adapter", events.TaskStarted(id="s1", chain="c1", task="t1", platform="retired", attempt=1))
+        return state
+
+    worker._lane.load = load_then_lose
+    await worker.retire("c1", "t1")
+    assert not tape.said(ENDS)
