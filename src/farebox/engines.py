@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from farebox.runtime.store import Store
 
 INITIALISED = "initialised"
-"""Marks a store whose streams were made: they are never made again by themselves."""
+"""Marks a store whose streams were made: they are never made again by themselves. On its second line: where, if elsewhere."""
+ELSEWHERE = "Its log is on "
 
 
 class Hosted:
@@ -59,6 +60,7 @@ async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[
     config = full(config)
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
+        _its_log_is_here(place)
         platforms = list(config.settings.platforms)
         server = EmbeddedServer(place, platforms, durability=config.settings.durability, report=_report)
         await server.start()
@@ -85,7 +87,7 @@ async def joined(where: Where, store: Path, config: Config | None = None) -> Asy
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
         log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, "")
-        await _prepared(place, log, config, list(config.settings.platforms))
+        await _prepared(place, log, config, list(config.settings.platforms), elsewhere=where.url)
         engine = await _running(stack, log, config, place, where.url)
         credentials = place.write("client.json", where)
         _write_record(stack, place, where.url, credentials)
@@ -102,6 +104,7 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
         raise LogUnfit(f"There is no log in {store} yet.", hint="Start an engine: farebox up --detach")
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
+        _its_log_is_here(place)
         server = EmbeddedServer(place, list(config.settings.platforms), durability=config.settings.durability, report=_report)
         await server.start()
         stack.push_async_callback(server.stop)
@@ -163,12 +166,24 @@ async def _connect(stack: AsyncExitStack, url: str, user: str, password: str, in
     return log
 
 
-async def _prepared(place: Store, log: Any, config: Config, platforms: list[str]) -> None:
+def _its_log_is_here(place: Store) -> None:
+    """Raise LogUnfit for a store that served a log on another server: a server of its own would hold nothing."""
+    marker = place.path / INITIALISED
+    _, elsewhere, url = (marker.read_text("utf-8") if marker.exists() else "").partition(ELSEWHERE)
+    if elsewhere:
+        raise LogUnfit(
+            f"The log of {place.path} is on {url.strip()}, and no engine runs on it from here.",
+            hint=f"Start one: farebox up --server {url.strip()} --detach — or use another store: --store DIR",
+        )
+
+
+async def _prepared(place: Store, log: Any, config: Config, platforms: list[str], *, elsewhere: str = "") -> None:
     """Make the streams on the first start of a store, and never again: what is missing later was lost, and is said."""
     marked = (place.path / INITIALISED).exists()
     if not marked:
         await log.prepare(config.settings.durability, platforms)
-        place.write(INITIALISED, b"The streams of this store were made. Do not remove.\n")
+        where = f"{ELSEWHERE}{elsewhere}\n" if elsewhere else ""
+        place.write(INITIALISED, f"The streams of this store were made. Do not remove.\n{where}".encode())
     await log.check()
     if marked:
         await log.prepare(config.settings.durability, platforms)

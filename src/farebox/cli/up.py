@@ -63,7 +63,7 @@ def command(
 
 async def _served(common: Common, config: Config, place: Path, ready_fd: int | None) -> int:
     async with _engine(common, config, place) as engine:
-        ready = await _about(place)
+        ready = await _about(engine)
         _tell(ready_fd, ready)
         _say_ready(common, ready)
         with suppress(asyncio.CancelledError):
@@ -80,12 +80,13 @@ def _engine(common: Common, config: Config, place: Path) -> AbstractAsyncContext
     return engines.embedded(place, config) if where is None else engines.joined(where, place, config)
 
 
-async def _about(place: Path) -> dict[str, Any]:
-    """Ask the new engine, as any client would: who can do that, can work."""
-    where = discovery.of_store(place)
+async def _about(engine: engines.Hosted) -> dict[str, Any]:
+    """Ask as any client would: who can do that, can work. Another engine of the same bus may answer: what is ours is said."""
+    where = discovery.of_store(engine.store)
     assert where is not None, "an engine that runs has said where"
+    ours = {"bus": engine.url, "store": str(engine.store), "credentials": str(engine.credentials), "pid": os.getpid()}
     async with joined(where) as client:
-        return {**await client.info(), "schema": "farebox.up/1"}
+        return {**await client.info(), **ours, "schema": "farebox.up/1"}
 
 
 def _say_ready(common: Common, ready: dict[str, Any]) -> None:

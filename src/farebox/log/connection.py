@@ -26,6 +26,7 @@ RECONNECT_PAUSE_S = 0.25
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 _PASSWORD = re.compile(r"//[^@/]*@")
+_LOGIN = "Set NATS_USER and NATS_PASSWORD, or name a context of the nats CLI: --nats-context NAME"
 
 
 class Unanswered(NotReachable):
@@ -259,6 +260,6 @@ async def _sent[Result](sending: Awaitable[Result]) -> Result:
 def _why_not(urls: str, fault: object) -> BusError:
     shown = _PASSWORD.sub("//", urls)
     if "auth" in str(fault).lower():
-        return AccessDenied(f"The server at {shown} refused the credentials.", hint="Check user, password or --creds.")
+        return AccessDenied(f"The server at {shown} refused the credentials.", hint=_LOGIN)
     reason = str(fault) if isinstance(fault, Exception) and str(fault) else "no answer"
     return NotReachable(f"No server answers at {shown}: {reason}.", hint="Start one with: farebox up")
