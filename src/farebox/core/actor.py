@@ -77,7 +77,7 @@ class Actor[State]:
     def said(self) -> frozenset[type]:
         """Return the kinds of facts that `decide` may say."""
         hint = get_type_hints(self.decide)["return"]
-        return frozenset(kind for argument in get_args(hint) for kind in _union(argument) if kind is not ...)
+        return frozenset(kind for argument in get_args(hint) if argument is not ... for kind in _union(argument))
 
     def folded(self) -> frozenset[type]:
         """Return the kinds of facts that `evolve` folds."""
