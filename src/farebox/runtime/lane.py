@@ -12,7 +12,7 @@ import msgspec
 from farebox.core import subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import BadFact, BusError, LogDamaged
-from farebox.core.events import AttemptFailed, Fact, QuotaReserved, TaskCancelRequested, TaskSubmitted
+from farebox.core.events import AttemptFailed, Fact, QuotaReserved, TaskCancelRequested, TaskStarted, TaskSubmitted
 from farebox.core.terms import Fault, FileInput
 from farebox.log.port import Log, Stored
 
@@ -114,6 +114,16 @@ def not_used(reserved: QuotaReserved) -> AttemptFailed:
         traceparent=reserved.traceparent, platform=reserved.platform, model=reserved.model, billing=reserved.billing,
         fault=Fault(error_class="unavailable", message=f"{reserved.platform} is not used any more."),
     )  # fmt: skip
+
+
+def name_of(reserved: QuotaReserved) -> str:
+    """Return what tells one attempt from another inside a worker."""
+    return f"{reserved.chain}.{reserved.task}.{reserved.attempt}"
+
+
+def key_of(platform: str, started: TaskStarted) -> str:
+    """Return what the spool calls an attempt."""
+    return f"{platform}.{started.chain}.{started.task}.{started.seq}"
 
 
 def _read(stored: Stored) -> Fact | None:

@@ -31,7 +31,7 @@ from farebox.core.settings import PlatformSettings
 from farebox.log.port import Delivery, Entry, Fence, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
-from farebox.runtime.lane import PAUSE_S, Lane, Recent, not_used
+from farebox.runtime.lane import PAUSE_S, Lane, Recent, key_of, name_of, not_used
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
@@ -54,6 +54,7 @@ class Running:
     deliveries: list[Delivery]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     learned: list[QuotaLearned] = field(default_factory=list[QuotaLearned])
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Worker:
@@ -108,7 +109,7 @@ class Worker:
             try:
                 await self._append(self._stamped(not_used(reserved), self._taken), state.lane_seq)
             except AppendRefused:
-                log_.info("%s %s was begun after all", self.platform, _name(reserved))
+                log_.info("%s %s was begun after all", self.platform, name_of(reserved))
 
     async def stop(self, grace_s: float = 0.0) -> int:
         """Take nothing new, let what runs finish for `grace_s`, then break it off. Returns how many were broken off."""
@@ -164,7 +165,7 @@ class Worker:
             await delivery.term(f"not a reservation: {bad}")
             return
         assert isinstance(reserved, QuotaReserved), "the durable's filter lets only reservations through"
-        name = _name(reserved)
+        name = name_of(reserved)
         running = self._running.get(name)
         if running is not None:
             running.deliveries.append(delivery)
@@ -184,7 +185,7 @@ class Worker:
         except Exception:  # an adapter may be anybody's code; after the ack wait the task is handed out again
             log_.exception("%s %s broke the adapter", self.platform, name)
         finally:
-            del self._running[name]
+            self._running.pop(name).over.set()
 
     def _hold(self, name: str, *deliveries: Delivery) -> Running:
         self._taken += 1
@@ -201,8 +202,7 @@ class Worker:
                 self._spool.forget(key)
             elif outcome is not None:
                 # Not by way of the reservation: the lane may go on meanwhile, and then this answer is late.
-                name = f"{chain}.{task}.{outcome.attempt}"
-                await self._holding(name, lambda running: self._record(reserved, state, outcome, running.number))
+                await self._holding(f"{chain}.{task}.{outcome.attempt}", lambda held: self._offer(key, reserved, state, held))
             elif state.started.seq == epoch and state.started.attempt == reserved.attempt:
                 await self._resume(reserved)
             else:
@@ -216,17 +216,21 @@ class Worker:
             if not self._stopping.is_set():
                 self._spawn(self._recover(key, chain, task, epoch))
 
+    async def _offer(self, key: str, reserved: QuotaReserved, state: Any, running: Running) -> None:
+        if (outcome := self._spool.outcomes.get(key)) is not None:
+            await self._record(reserved, state, outcome, running.number)
+
     async def _resume(self, reserved: QuotaReserved) -> None:
-        await self._holding(_name(reserved), lambda running: self._carry(reserved, running, first=False))
+        await self._holding(name_of(reserved), lambda running: self._carry(reserved, running, first=False))
 
     async def _holding(self, name: str, work: Callable[[Running], Awaitable[object]]) -> None:
-        if name in self._running:
-            return
+        while (other := self._running.get(name)) is not None:
+            await other.over.wait()
         running = self._hold(name)
         try:
             await work(running)
         finally:
-            del self._running[name]
+            self._running.pop(name).over.set()
             for one in running.deliveries:
                 await one.nak(0)
 
@@ -268,7 +272,7 @@ class Worker:
         started: TaskStarted | None = state.started
         heard: QuotaReserved | CallEnded = reserved
         if started is not None and started.attempt == reserved.attempt:
-            key = _key(self.platform, started)
+            key = key_of(self.platform, started)
             state.never_sent = started.adapter == self._spool.owner and key not in self._spool.sending
             outcome = self._spool.outcomes.get(key)
             heard = reserved if outcome is None else await self._light(outcome)
@@ -309,7 +313,7 @@ class Worker:
 
     async def _call(self, state: Any, started: TaskStarted, running: Running) -> CallEnded:
         """Make the one call of the attempt, after the mark in the spool; keep its outcome there before anything else."""
-        key = _key(self.platform, started)
+        key = key_of(self.platform, started)
         assert self._adapter.perform is not None, "the adapter says what to perform"
         call = AttemptCall(self._log, self._kind, self._settings, self._environ, started)
         try:
@@ -375,7 +379,7 @@ class Worker:
     def _forget(self, reserved: QuotaReserved, state: Any) -> None:
         started: TaskStarted | None = state.started
         if started is not None and started.attempt == reserved.attempt:
-            self._spool.forget(_key(self.platform, started))
+            self._spool.forget(key_of(self.platform, started))
 
     async def _beat(self) -> None:
         """Tell the log that we still work, and look for cancels that a lost connection kept from us."""
@@ -390,11 +394,3 @@ class Worker:
                         running.cancelled.set()
                 except BusError as error:
                     log_.warning("%s: no heartbeat: %s", self.platform, error)
-
-
-def _name(reserved: QuotaReserved) -> str:
-    return f"{reserved.chain}.{reserved.task}.{reserved.attempt}"
-
-
-def _key(platform: str, started: TaskStarted) -> str:
-    return f"{platform}.{started.chain}.{started.task}.{started.seq}"
