@@ -85,6 +85,9 @@ class Tape:
             if isinstance(fact, kind) and all(getattr(fact, name) == value for name, value in fields.items())
         ]
 
+    def count(self, token) -> int:
+        return sum(one.subject.split(".", 4)[3] == token for one in self.store.facts)
+
     def names(self, **fields) -> list[str]:
         return [type(fact).__name__ for fact in self.said(**fields)]
 

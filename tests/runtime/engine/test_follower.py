@@ -205,7 +205,7 @@ async def test_quota_grants_each_waiting_task_once_however_many_wait(tape, count
     tape.say("engine", events.SettingsAdopted(settings=settings))
     tape.fates.of["reserved"] = [fate, fate]
     async with following(tape, Mind(BY_NAME["quota"], SECRET)):
-        granted = await tape.until(lambda: len(found := tape.said(events.QuotaReserved)) == count and found)
+        granted = await tape.until(lambda: tape.count("reserved") == count and tape.said(events.QuotaReserved))
         tape.say("router", _routed("late"))
         await tape.until(lambda: tape.said(events.QuotaReserved, task="late"))
     assert len({fact.task for fact in granted}) == count
