@@ -1,0 +1,232 @@
+"""Real processes to kill: `farebox up` over a temporary store, its nats-server, and a provider with books of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import psutil
+import pytest
+
+from farebox import client, discovery
+from farebox.core import events, wire
+from farebox.core.errors import BadFact
+from farebox.rehearsal.books import read as read_books
+from farebox.runtime.store import Store
+
+READY_S = 20
+TOML = """
+[engine]
+billed_attempts_max = {billed}
+
+[platforms.far]
+kind = "rehearsal"
+billing = "rehearsal"
+model = "{model}"
+limit = {limit}
+url = "{url}"
+
+[platforms.rehearsal]
+kind = "rehearsal"
+billing = "rehearsal"
+enabled = false
+"""
+MODEL = "gpt-5-mini"
+ENDINGS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
+
+
+class Scene:
+    """A provider, a store and the processes over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        self.books = folder / "books.jsonl"
+        self.engine: asyncio.subprocess.Process | None = None
+        self.provider: asyncio.subprocess.Process | None = None
+        self._environ = {**os.environ, "HOME": str(folder), "FAREBOX_HOME": str(self.store)}
+
+    async def open(self, *, delay_ms=150, limit=6, billed=5, faults="") -> None:
+        self.store.mkdir()
+        arguments = ["--books", str(self.books), "--models", MODEL, "--prices", f"{MODEL}=0.25/2", "--delay-ms", str(delay_ms)]
+        self.provider = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "farebox.rehearsal", *arguments, *(["--faults", faults] if faults else []),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        url = json.loads(await asyncio.wait_for(self.provider.stdout.readline(), READY_S))["url"]
+        (self.folder / "farebox.toml").write_text(TOML.format(url=url, limit=limit, billed=billed, model=MODEL))
+        await self.up()
+
+    async def up(self) -> None:
+        with (self.folder / "engine.log").open("ab") as log:
+            self.engine = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "farebox", "up", "--json", "--store", str(self.store),
+                "--config", str(self.folder / "farebox.toml"),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ,
+            )  # fmt: skip
+        line = await asyncio.wait_for(self.engine.stdout.readline(), READY_S)
+        assert line, (self.folder / "engine.log").read_text()
+
+    async def kill_engine(self) -> None:
+        """kill -9; its nats-server ends with it."""
+        server = self.server()
+        self.engine.kill()
+        await self.engine.wait()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            await asyncio.to_thread(server.wait, 10)
+
+    def server(self) -> psutil.Process:
+        (found,) = [one for one in psutil.Process(self.engine.pid).children() if "nats-server" in one.name()]
+        return found
+
+    def freeze(self) -> None:
+        self.engine.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.engine.send_signal(signal.SIGCONT)
+
+    async def stop(self) -> int:
+        self.engine.terminate()
+        return await asyncio.wait_for(self.engine.wait(), 30)
+
+    @contextlib.asynccontextmanager
+    async def joined(self):
+        """A client as any program has it."""
+        where = discovery.of_store(self.store)
+        assert where is not None
+        async with client.joined(where) as found:
+            yield found
+
+    async def facts(self):
+        """Everything in the log, read as init from the running server."""
+        from farebox.log.jetstream import JetStreamLog
+
+        login = Store(self.store).passwords(["init"])["init"]
+        where = discovery.of_store(self.store)
+        log = await JetStreamLog.connect(where.url, user="init", password=login, inbox_prefix="_INBOX_init")
+        last, found = (await log.position()).last_seq, []
+        reading = log.follow(1)
+        async for batch in reading:
+            for one in batch:
+                with contextlib.suppress(BadFact):
+                    found.append(wire.decode(one.subject, one.body, one.seq, one.at_ms))
+            if batch[-1].seq >= last:
+                break
+        await reading.aclose()
+        await log.close()
+        return found
+
+    async def run_cli(self, *arguments) -> dict:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "farebox", *arguments, "--json", "--store", str(self.store),
+            "--config", str(self.folder / "farebox.toml"),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self._environ,
+        )  # fmt: skip
+        out, errors = await asyncio.wait_for(child.communicate(), 30)
+        assert child.returncode == 0, errors.decode()
+        return json.loads(out)
+
+    async def quiet(self, timeout_s=20) -> None:
+        """Until each end of an attempt that may have cost something has its charge, and each grant is settled."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                facts = await self.facts()
+                owed = {(f.task, f.attempt) for f in facts if isinstance(f, ENDINGS) and f.attempt and f.chargeable}
+                booked = {(f.task, f.attempt) for f in facts if isinstance(f, events.CostRecorded)}
+                grants = sum(isinstance(f, events.QuotaReserved) for f in facts)
+                settled = sum(isinstance(f, events.QuotaSettled) for f in facts)
+                if owed <= booked and grants == settled:
+                    return
+                await asyncio.sleep(0.1)
+
+    async def verify(self, tasks: int) -> Counter:
+        """What must hold after any kill. Returns what happened, to be looked at."""
+        await self.quiet()
+        facts = await self.facts()
+        self._each_task_ended_once(facts, tasks)
+        self._each_attempt_is_one_call_at_most(facts)
+        self._the_bill_covers_the_books(facts)
+        first = await self.run_cli("replay")
+        assert first["same_as_before"]
+        assert (await self.run_cli("replay"))["digest"] == first["digest"]
+        return Counter(type(fact).__name__ for fact in facts)
+
+    @staticmethod
+    def _each_task_ended_once(facts, tasks) -> None:
+        submitted = {fact.task for fact in facts if isinstance(fact, events.TaskSubmitted)}
+        ends = Counter(fact.task for fact in facts if isinstance(fact, events.TaskCompleted))
+        assert len(submitted) == tasks
+        assert ends == Counter(submitted)
+
+    @staticmethod
+    def _each_attempt_is_one_call_at_most(facts) -> None:
+        """An attempt starts once and ends once; another one starts only after the one before has its end."""
+        by_task = defaultdict(list)
+        for fact in facts:
+            if isinstance(fact, events.TaskStarted | ENDINGS) and fact.attempt:
+                by_task[fact.task].append(fact)
+        for told in by_task.values():
+            open_attempt = 0
+            for fact in told:
+                if isinstance(fact, events.TaskStarted):
+                    assert open_attempt == 0
+                    open_attempt = fact.attempt
+                elif fact.epoch:
+                    assert fact.attempt == open_attempt
+                    open_attempt = 0
+            assert open_attempt == 0
+
+    def _the_bill_covers_the_books(self, facts) -> None:
+        """Each call that the provider charged is known to us, as a charge or as one that may have been charged."""
+        marks = self._marks(facts)
+        charged = Counter(line.mark for line in read_books(self.books) if line.charged)
+        known, possible = Counter(), Counter()
+        last_cost = {(fact.task, fact.attempt): fact for fact in facts if isinstance(fact, events.CostRecorded)}
+        for fact in last_cost.values():
+            (possible if fact.status == "possible" else known)[marks[fact.task]] += 1
+        for mark, count in charged.items():
+            assert known[mark] <= count <= known[mark] + possible[mark], (mark, count, known[mark], possible[mark])
+        completed = Counter(
+            marks[f.task] for f in facts if isinstance(f, events.TaskCompleted) and f.status == "completed" and f.attempt
+        )
+        for mark, count in completed.items():
+            assert charged[mark] >= count
+
+    @staticmethod
+    def _marks(facts) -> dict[str, str]:
+        from farebox.core.digest import mark
+
+        return {fact.task: mark(fact.prompt, fact.system) for fact in facts if isinstance(fact, events.TaskSubmitted)}
+
+    async def close(self) -> None:
+        for process in (self.engine, self.provider):
+            if process is not None and process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                    process.terminate()
+                try:
+                    await asyncio.wait_for(process.wait(), 15)
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+
+
+@pytest.fixture
+async def scene(tmp_path):
+    found = Scene(tmp_path)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def prompts():
+    def make(count):
+        return [f"Prompt number {number}: what does the owl say?" for number in range(count)]
+
+    return make
