@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from farebox.core.actor import Actor
+from farebox.core.errors import LogDamaged
 from farebox.core.events import PlatformReported
 from farebox.core.platform import PlatformKind
 from farebox.core.pricing import PriceList
@@ -71,6 +72,7 @@ class Engine:
         self._about = dict(about)
         self._boot = secrets.token_hex(6)
         self._created = ""
+        self._views_from = 1
         self.projection = Projection(views)
         self.board = Board()
         self.committer = Committer(log, settings.durability)
@@ -84,6 +86,7 @@ class Engine:
 
     async def start(self) -> None:
         """Start all of it; returns when tasks are taken and questions answered. Raises what makes that impossible."""
+        await self._open_views()
         await adopt(self.log, self.settings, self._prices, self._secret)
         self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
         await self._follow()
@@ -93,6 +96,7 @@ class Engine:
 
     async def look(self) -> None:
         """Only fold the views and answer questions: for an engine without actors. Returns when the views hold the log."""
+        await self._open_views()
         await self._follow()
         position = await self.log.position()
         await self.projection.wait_for(position.last_seq, LOOK_S)
@@ -122,17 +126,26 @@ class Engine:
         assert self._following is not None, "wait comes after start"
         await asyncio.shield(self._following)
 
-    async def _follow(self) -> None:
+    async def _open_views(self) -> None:
+        """Hold the views against the log before anything is written to it. Raises LogDamaged when its end is gone."""
         position = await self.log.position()
         self._created = position.created
+        self._views_from = await self.projection.begin(position.created)
+        if self._views_from - 1 > position.last_seq:
+            raise LogDamaged(
+                f"The log ends at fact {position.last_seq}, but its views hold {self._views_from - 1}: its end is gone.",
+                hint=f"Put back a whole backup. If this is one, remove views/ and snapshots/ in {self._folder}.",
+            )
+
+    async def _follow(self) -> None:
+        position = await self.log.position()
         for actor in self._actors:
             if actor.perform is None:
                 state, seq = snapshots.load(self._folder / "snapshots", actor, position)
                 self.minds.append(Mind(actor, self._secret, state, seq))
-        views_from = await self.projection.begin(position.created)
         follower = Follower(
             self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap],
-            taps_from=views_from, ears=[self.board.hear],
+            taps_from=self._views_from, ears=[self.board.hear],
             durability=self.settings.durability,
         )  # fmt: skip
         self._follower = follower

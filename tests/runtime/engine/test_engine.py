@@ -257,6 +257,18 @@ async def test_a_log_that_is_damaged_from_the_start_lets_no_engine_start(tape, e
         await engines.make(tape.log())
 
 
+async def test_a_log_that_lost_its_end_lets_no_engine_start_that_has_seen_it(tape, engines):
+    first = await engines.make(tape.log())
+    tape.submit()
+    await tape.until(lambda: tape.said(events.CostRecorded))
+    await engines.stop(first)
+    tape.store.lose_tail(3)
+    before = len(tape.store.facts)
+    with pytest.raises(LogDamaged, match="its end is gone"):
+        await engines.make(tape.log())
+    assert len(tape.store.facts) == before
+
+
 async def test_an_engine_without_actors_only_looks(tape, engines):
     first = await engines.make(tape.log())
     tape.submit()
