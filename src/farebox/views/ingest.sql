@@ -67,7 +67,7 @@ FROM stage WHERE fact = 'TaskStarted';
 -- name: endings
 INSERT INTO endings
 SELECT seq, at_ms, fact, chain, task, coalesce(attempt, 0), batch, coalesce(platform, '-'), model,
-       coalesce(billing, 'metered'), coalesce(charged, 'none'), status, fault.error_class, fault.message, duration_ms,
+       coalesce(billing, 'metered'), coalesce(charged, 'none'), status, fault.error_class, fault.message, coalesce(duration_ms, 0),
        usage, output, output_ref, partial_output, partial_ref, files_created, tried
 FROM stage WHERE fact IN ('TaskCompleted', 'AttemptFailed', 'AttemptInterrupted', 'LateResult');
 
