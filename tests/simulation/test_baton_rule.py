@@ -8,6 +8,7 @@ from farebox.core.actor import Actor
 from farebox.simulation.baton import Bounds, Model, Violation
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("bounds", "states_min"),
     [

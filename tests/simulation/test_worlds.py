@@ -12,10 +12,10 @@ import pytest
 from farebox.simulation import runs
 
 SEEDS = int(os.environ.get("FAREBOX_SEEDS", "300"))
-GROUPS = 6
+GROUPS = 20
 
 
-@pytest.mark.timeout(0 if SEEDS > 300 else 30)
+@pytest.mark.timeout(0 if SEEDS > 300 else 60)
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_no_world_breaks_a_law(group):
     seeds = range(group * SEEDS // GROUPS, (group + 1) * SEEDS // GROUPS)
@@ -24,10 +24,10 @@ def test_no_world_breaks_a_law(group):
 
 
 def test_the_worlds_are_rough_enough_to_mean_something():
-    outcomes = list(runs.run_all(range(1000, 1040)))
-    assert sum(outcome.crashes for outcome in outcomes) > 40
-    assert sum(outcome.freezes for outcome in outcomes) > 10
-    assert sum(outcome.charges for outcome in outcomes) > 80
+    outcomes = list(runs.run_all(range(1000, 1020)))
+    assert sum(outcome.crashes for outcome in outcomes) > 20
+    assert sum(outcome.freezes for outcome in outcomes) > 5
+    assert sum(outcome.charges for outcome in outcomes) > 40
 
 
 def test_a_seed_is_the_same_world_in_every_process():
