@@ -56,6 +56,7 @@ class Hosted:
 async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
     """Run an engine with its own server over a store folder. Raises StoreInUse when another one has it."""
     from farebox.runtime.embedded import EmbeddedServer  # noqa: PLC0415 - the whole engine
+    from farebox.runtime.room import watch_room  # noqa: PLC0415
 
     config = full(config)
     async with AsyncExitStack() as stack:
@@ -67,6 +68,8 @@ async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[
         stack.push_async_callback(server.stop)
         watched = asyncio.ensure_future(server.watch())
         stack.push_async_callback(_cancelled, watched)
+        room = asyncio.ensure_future(watch_room(place.free_bytes, server.restart, _report))
+        stack.push_async_callback(_cancelled, room)
         login = server.login("engine")
         log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
         async with AsyncExitStack() as short:
@@ -147,7 +150,8 @@ def _open_store(stack: AsyncExitStack, path: Path) -> Store:
 
 
 def _report(line: str) -> None:
-    print(f"farebox: {line}", file=sys.stderr, flush=True)  # noqa: T201 - an engine's one voice beside its log
+    with contextlib.suppress(OSError):  # its log may lie on the disk that is full: then nothing can be said, and all goes on
+        print(f"farebox: {line}", file=sys.stderr, flush=True)  # noqa: T201 - an engine's one voice beside its log
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

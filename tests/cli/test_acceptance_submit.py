@@ -11,7 +11,7 @@ import types
 import pytest
 
 from farebox import client
-from farebox.cli import main
+from farebox.cli import main, submit
 from farebox.cli.submit import exit_code
 from farebox.core.results import ErrorShown, Result
 
@@ -41,6 +41,26 @@ def test_ctrl_c_while_the_task_is_on_its_way_cancels_it_like_one_that_runs(cli, 
     assert signalled.is_set()
     assert (ran.code, ran.json["status"]) == (130, "cancelled")
     assert f"Cancelling task {ran.json['task_id']}" in ran.err
+
+
+def test_ctrl_c_does_not_wait_for_a_bus_that_takes_no_cancel(cli, store, monkeypatch):
+    async def unanswered(*_):
+        await asyncio.Event().wait()
+
+    say = client.say_submission
+
+    async def say_and_be_interrupted(log, fact):
+        stored = await say(log, fact)
+        os.kill(os.getpid(), signal.SIGINT)
+        return stored
+
+    monkeypatch.setattr(submit, "CANCEL_WAIT_S", 0.1)
+    monkeypatch.setattr(client, "say_submission", say_and_be_interrupted)
+    monkeypatch.setattr(client, "say_cancel", unanswered)
+    ran = cli("submit", "slow one", "--json")
+    assert ran.code == 130
+    assert f"it may go on. See: farebox status {ran.json['task_id']}" in ran.err
+    assert "nothing charged" not in ran.err
 
 
 class Loading(types.ModuleType):

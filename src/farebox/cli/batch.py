@@ -17,7 +17,7 @@ from farebox.cli.output import document, line, note
 from farebox.cli.progress import progress
 from farebox.cli.summary import lines_of, plain
 from farebox.client import Client
-from farebox.core.errors import BadInput
+from farebox.core.errors import BadInput, BusError
 from farebox.core.results import Result
 from farebox.inputs import Lines, batch_file, read_batch
 
@@ -177,8 +177,12 @@ async def _followed(common: Common, batch: Batch, results: _Results) -> bool:
             await asyncio.shield(running)
     except asyncio.CancelledError:
         note(common, f"\nCancelling {batch.running} running tasks (Ctrl-C again: leave at once)")
-        await batch.cancel("Ctrl-C")
-        await asyncio.wait({running}, timeout=CANCEL_WAIT_S)
+        try:
+            async with asyncio.timeout(CANCEL_WAIT_S):
+                await batch.cancel("Ctrl-C")
+                await asyncio.wait({running})
+        except (TimeoutError, BusError):
+            note(common, "The end of some tasks is not known yet: they may go on. See: farebox status")
         return True
     finally:
         running.cancel()

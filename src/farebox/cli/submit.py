@@ -15,8 +15,9 @@ from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
 from farebox.cli.output import document, is_terminal, line, note
 from farebox.cli.task_options import NO_OPTIONS, TaskOptions
 from farebox.client import Client
-from farebox.core.results import Result
-from farebox.handle import Handle, ResultTimeout
+from farebox.core.errors import BusError
+from farebox.core.results import CostShown, Result
+from farebox.handle import Handle
 from farebox.inputs import STDIN, text_file
 from farebox.posting import new_id
 from farebox.tasks import TaskSpec
@@ -116,11 +117,14 @@ async def _shown(handle: Handle, output: AnswerOutput) -> Result:
 async def _cancelled(common: Common, handle: Handle) -> Result:
     """Cancel the task and wait for its end, so that what was spent can be said. A second Ctrl-C ends the waiting."""
     note(common, f"\nCancelling task {handle.task_id} (Ctrl-C again: leave at once)")
-    await handle.cancel("Ctrl-C")
     try:
-        return await handle.result(timeout_s=CANCEL_WAIT_S)
-    except ResultTimeout:
-        return Result(task_id=handle.task_id, chain_id=handle.chain_id, partial_output=handle.partial)
+        async with asyncio.timeout(CANCEL_WAIT_S):
+            await handle.cancel("Ctrl-C")
+            return await handle.result()
+    except (TimeoutError, BusError):
+        note(common, f"Its end is not known yet: it may go on. See: farebox status {handle.task_id}")
+        unknown = CostShown(status="pending")
+        return Result(task_id=handle.task_id, chain_id=handle.chain_id, partial_output=handle.partial, cost=unknown)
 
 
 def _say_end(common: Common, result: Result) -> None:
