@@ -19,17 +19,24 @@ from farebox.log.port import Entry, Fence
 
 FACTS_ON_THE_WAY = 4
 MUST_MS = 6.0
+THINK_S = 0.1
+"""Between the end of a task and the next one: idle means that nothing of the last one is still being written."""
 
 
 async def one(durability: str, tasks: int) -> None:
     """Submit one task after the other and print the line."""
     async with engine(durability) as (hosted, log), yardstick(hosted) as (raw, stream):
         started: asyncio.Queue[float] = asyncio.Queue()
+        ended: asyncio.Queue[None] = asyncio.Queue()
 
         async def on_started(_message: object) -> None:
             started.put_nowait(time.perf_counter())
 
+        async def on_recorded(_message: object) -> None:
+            ended.put_nowait(None)
+
         await raw.subscribe("farebox.log.adapter.started.>", cb=on_started)
+        await raw.subscribe("farebox.log.cost.recorded.>", cb=on_recorded)
         await raw.flush()
         latencies: list[float] = []
         for number in range(tasks):
@@ -39,6 +46,8 @@ async def one(durability: str, tasks: int) -> None:
             began = time.perf_counter()
             await log.append([Entry(subject, wire.encode(fact), Fence(subject, 0))])
             latencies.append(await asyncio.wait_for(started.get(), 20) - began)
+            await asyncio.wait_for(ended.get(), 20)
+            await asyncio.sleep(THINK_S)
         p50, p99 = percentiles(latencies)
         raw_p50, _ = percentiles(await sequential(stream, 400))
     floor = raw_p50 * FACTS_ON_THE_WAY
