@@ -177,6 +177,7 @@ def test_replay_prints_counts_and_digest(cli):
 
 
 def test_schema_has_every_fact_and_can_go_to_a_file(cli, tmp_path):
+    assert cli("schema", "--json").json["schema"] == "farebox.schema/1"
     found = cli("schema").json
     assert {kind.__name__ for kind in FACTS} <= set(found["$defs"])
     assert cli("schema", "-o", "facts.json").code == 0

@@ -77,7 +77,7 @@ async def test_one_of_several_servers_is_enough(own_server, logs, entry):
 
 async def test_a_server_without_jetstream_is_unfit(server_with, logs):
     log = await connect(logs, server_with(jetstream=False))
-    with pytest.raises(LogUnfit, match="JetStream is off"):
+    with pytest.raises(LogUnfit, match="JetStream off"):
         await log.check()
     with pytest.raises(LogUnfit, match="JetStream"):
         await log.prepare("always", [])
@@ -90,6 +90,11 @@ async def test_an_old_server_is_unfit(own_server, logs, monkeypatch):
     if client._current_server is not None:
         monkeypatch.setattr(client._current_server, "server_version", "2.14.9")
     with pytest.raises(LogUnfit, match=r"too old; 2\.15"):
+        await log.check()
+    with pytest.raises(LogUnfit, match=r"too old; 2\.15"):
+        await log.prepare("always", [])
+    monkeypatch.undo()
+    with pytest.raises(LogUnfit, match="FAREBOX is missing"):
         await log.check()
 
 

@@ -22,7 +22,8 @@ def command(*, output: Annotated[Path | None, Parameter(name=("--output", "-o"))
     output
         Write it to a file.
     """
-    body = msgspec.json.format(msgspec.json.encode(wire.schema()), indent=0 if common.json else 2).decode()
+    named = {"schema": "farebox.schema/1", **wire.schema()} if common.json else wire.schema()
+    body = msgspec.json.format(msgspec.json.encode(named), indent=0 if common.json else 2).decode()
     if output is None:
         line(body)
         return 0

@@ -17,7 +17,7 @@ from farebox.nearest import did_you_mean
 
 STATES = ("pending", "running", "completed", "failed", "cancelled")
 COLUMNS = (
-    Column("task", flexible=True),
+    Column("task"),  # never shortened: it is what one types next
     Column("status"),
     Column("platform", drop=2, flexible=True),
     Column("model", drop=5, flexible=True),

@@ -28,7 +28,7 @@ class Ack(Struct, frozen=True):
     error: ApiError | None = None
 
 
-_TURN_ON = "Start it with: nats-server -c nats.conf — or take the one that comes with farebox: farebox up"
+TURN_ON = "Start it with: nats-server -c nats.conf — or take the one that comes with farebox: farebox up"
 _ack = msgspec.json.Decoder(Ack)
 _LAST_SEQ = re.compile(r"wrong last sequence: (\d+)")
 _FENCE = 10071
@@ -78,7 +78,7 @@ def raise_api(error: ApiError) -> NoReturn:
 def document(reply: Reply) -> dict[str, Any]:
     """Return the JSON object of an answer of JetStream's API. Raises what its error means; LogUnfit when nobody answers."""
     if reply.status:
-        raise LogUnfit("This NATS server has JetStream off for us; farebox keeps its log there.", hint=_TURN_ON)
+        raise LogUnfit("This NATS server has JetStream off for us; farebox keeps its log there.", hint=TURN_ON)
     answer: dict[str, Any] = msgspec.json.decode(reply.body)
     if "error" in answer:
         raise_api(msgspec.convert(answer["error"], ApiError))

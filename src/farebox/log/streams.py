@@ -15,11 +15,12 @@ from farebox.core.errors import AccessDenied, LogUnfit, NotReachable
 from farebox.core.subjects import ALL
 from farebox.core.wire import BODY_BYTES_MAX
 from farebox.log import names
-from farebox.log.answers import document
+from farebox.log.answers import TURN_ON, document
 from farebox.log.connection import Connection
 
 SERVER_MIN = (2, 15)
 """Older servers lose or damage logs (nats-server #8491, #8447 and others, read 2026-11)."""
+OWN_SERVER = "Take the one that comes with farebox: farebox up"
 API_WAIT_S = 3.0
 """A cluster that is choosing a leader gives no answer; asking again is better than waiting."""
 GIB = 1 << 30
@@ -116,7 +117,8 @@ class Streams:
         self._control = control
 
     async def prepare(self, adapters: Sequence[str], configs: Mapping[str, dict[str, Any]], ack_wait_s: float) -> None:
-        """Make what is missing. What is there stays as it is."""
+        """Make what is missing. What is there stays as it is. Raises LogUnfit, and makes nothing, on an unfit server."""
+        self._check_server()
         for name, config in configs.items():
             if await self._info(name) is None:
                 await self._api(f"STREAM.CREATE.{name}", {"name": name, **config})
@@ -125,20 +127,25 @@ class Streams:
 
     async def check(self) -> None:
         """Raise LogUnfit with one clear sentence unless the server can carry the log and all streams are as they must be."""
-        client = self._connection.client
-        version = client.connected_server_version
-        if (version.major, version.minor) < SERVER_MIN:
-            raise LogUnfit(f"nats-server {version} is too old; {'.'.join(map(str, SERVER_MIN))} or later is needed.")
-        if not client.has_jetstream:
-            raise LogUnfit("JetStream is off on this server.", hint="Start it with: nats-server -js")
-        if client.max_payload < BODY_BYTES_MAX + 16_384:
-            raise LogUnfit(f"max_payload of this server is {client.max_payload}; 1MB is needed.")
+        self._check_server()
         _check_config(names.STREAM, (await self.info(names.STREAM))["config"])
         for name in (names.LIVE_STREAM, names.DEAD_STREAM, names.BUCKET_STREAM):
             try:
                 _check_config(name, (await self.info(name, quiet=True))["config"])
             except AccessDenied:
                 continue  # who runs has no right to look at all of them; who makes them has
+
+    def _check_server(self) -> None:
+        client = self._connection.client
+        version = client.connected_server_version
+        if (version.major, version.minor) < SERVER_MIN:
+            raise LogUnfit(
+                f"nats-server {version} is too old; {'.'.join(map(str, SERVER_MIN))} or later is needed.", hint=OWN_SERVER
+            )
+        if not client.has_jetstream:
+            raise LogUnfit("This NATS server has JetStream off; farebox keeps its log there.", hint=TURN_ON)
+        if client.max_payload < BODY_BYTES_MAX + 16_384:
+            raise LogUnfit(f"max_payload of this server is {client.max_payload}; 1MB is needed.")
 
     async def info(self, name: str, *, quiet: bool = False) -> dict[str, Any]:
         """Return what the server says about a stream. Raises LogUnfit when it is missing."""
