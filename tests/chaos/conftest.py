@@ -82,7 +82,10 @@ class Scene:
             await asyncio.to_thread(server.wait, 10)
 
     def server(self) -> psutil.Process:
+        """The nats-server of the engine. Raises ValueError while there is none."""
         (found,) = [one for one in psutil.Process(self.engine.pid).children() if "nats-server" in one.name()]
+        if found.status() == psutil.STATUS_ZOMBIE:
+            raise ValueError("It is dead.")
         return found
 
     def freeze(self) -> None:

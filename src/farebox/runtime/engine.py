@@ -166,7 +166,7 @@ class Engine:
                 worker = self._worker(self._spool, adapter, name, settings)
                 await worker.start()
                 self.workers.append(worker)
-        await self._retire(self._spool, adapter)
+        await self._take_up(self._spool, adapter)
 
     def _worker(self, spool: Spool, adapter: Actor[Any], name: str, settings: PlatformSettings) -> Worker:
         return Worker(
@@ -174,15 +174,17 @@ class Engine:
             secret=self._secret, boot=self._boot, environ=self._environ, recent=self.board.known,
         )  # fmt: skip
 
-    async def _retire(self, spool: Spool, adapter: Actor[Any]) -> None:
-        """Take back what was given to platforms that are not used any more: no adapter will ever come for it."""
-        used = {name for name, settings in self._local.items() if settings.enabled}
+    async def _take_up(self, spool: Spool, adapter: Actor[Any]) -> None:
+        """Go on with what was given to adapters before this start; take back what no adapter will ever come for."""
+        workers = {worker.platform: worker for worker in self.workers}
         kind = next(iter(self._kinds))
         for mind in self.minds:
             for platform, chain, task in mind.actor.held(mind.state) if mind.actor.held else ():
-                if platform not in used:
-                    worker = self._worker(spool, adapter, platform, PlatformSettings(kind=kind))
-                    await worker.retire(chain, task)
+                if platform in workers:
+                    workers[platform].take_up(chain, task)
+                else:
+                    retired = self._worker(spool, adapter, platform, PlatformSettings(kind=kind))
+                    await retired.retire(chain, task)
 
     async def _settle(self) -> None:
         """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""

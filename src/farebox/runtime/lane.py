@@ -1,4 +1,4 @@
-"""A lane: what the log says about one platform's attempts at one task, read back by exact subjects."""
+"""A lane: one platform's attempts at one task in the log, written under its fence and read back by exact subjects."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import msgspec
 
 from farebox.core import subjects, wire
 from farebox.core.actor import Actor
-from farebox.core.errors import BadFact, BusError, LogDamaged
-from farebox.core.events import AttemptFailed, Fact, QuotaReserved, TaskCancelRequested, TaskStarted, TaskSubmitted
+from farebox.core.errors import AppendRefused, BadFact, BusError, LogDamaged
+from farebox.core.events import AttemptFailed, Fact, LateResult, QuotaReserved, TaskCancelRequested, TaskStarted, TaskSubmitted
 from farebox.core.terms import Fault, FileInput
-from farebox.log.port import Log, Stored
+from farebox.log.port import Entry, Fence, Log, Stored
+from farebox.runtime.committer import Committer
 
 log_ = logging.getLogger("farebox.worker")
 
@@ -28,10 +29,13 @@ Recent = Callable[[str, str], tuple[TaskSubmitted, bool] | None]
 
 
 class Lane:
-    """Reads for the adapter of one platform."""
+    """Reads and writes for the adapter of one platform."""
 
-    def __init__(self, log: Log, adapter: Actor[Any], platform: str, recent: Recent | None = None) -> None:
+    def __init__(
+        self, log: Log, committer: Committer, adapter: Actor[Any], platform: str, recent: Recent | None = None
+    ) -> None:
         self._log = log
+        self._committer = committer
         self._adapter = adapter
         self._platform = platform
         self._recent = recent
@@ -70,6 +74,30 @@ class Lane:
     async def cancelled(self, chain: str, task: str) -> bool:
         """Say whether somebody asked for the end of the task. Raises what reading raises."""
         return await self._log.last(subjects.exact("client", "cancel_requested", chain, task)) is not None
+
+    async def append(self, fact: Fact, expected: int) -> int:
+        """Append one fact under the lane's fence. An unknown outcome is read back, never guessed."""
+        writer = "late" if isinstance(fact, LateResult) else "adapter"
+        guard = subjects.fence_filter(writer, fact)
+        subject = subjects.subject_of(writer, fact)
+        fence = None if guard is None else Fence(guard, expected)
+        entry = Entry(subject, wire.encode(msgspec.structs.replace(fact, prev=expected if guard else 0)), fence)
+        while True:
+            try:
+                (seq,) = await self._committer.append([entry], fact.key)
+            except AppendRefused:
+                mine = await self.mine(subject, fact)
+                if mine is None:
+                    raise
+                return mine
+            except BusError as error:
+                log_.warning("%s: %s; reading back", self._platform, error)
+                await asyncio.sleep(PAUSE_S)
+                mine = await self.mine(subject, fact)
+                if mine is not None:
+                    return mine
+            else:
+                return seq
 
     async def mine(self, subject: str, fact: Fact) -> int | None:
         """Return the sequence of `fact` if it is what stands on its subject."""

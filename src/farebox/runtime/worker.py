@@ -25,10 +25,11 @@ import msgspec
 from farebox.core import ids, subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import AppendRefused, BadFact, BusError, LogDamaged
-from farebox.core.events import Fact, LateResult, QuotaLearned, QuotaReserved, TaskStarted
+from farebox.core.events import Fact, QuotaLearned, QuotaReserved, TaskStarted
 from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
-from farebox.log.port import Delivery, Entry, Fence, Log, Subscription
+from farebox.log.names import ACK_WAIT_S
+from farebox.log.port import Delivery, Entry, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
 from farebox.runtime.lane import PAUSE_S, Lane, Recent, key_of, name_of, not_used
@@ -71,7 +72,7 @@ class Worker:
         self._kind = kind
         self.platform = platform
         self._settings = settings
-        self._lane = Lane(log, adapter, platform, recent)
+        self._lane = Lane(log, committer, adapter, platform, recent)
         self._cancels: dict[str, None] = {}
         self._secret = secret
         self._boot = boot
@@ -94,6 +95,18 @@ class Worker:
         self._subscriptions.append(await self._log.consume(f"adapter-{self.platform}", self._on_delivery))
         self._heartbeat = asyncio.ensure_future(self._beat())
 
+    def take_up(self, chain: str, task: str) -> None:
+        """Go on with what was reserved before this start: the log would hand it out again only after the ack wait."""
+        self._spawn(self._take_up(chain, task))
+
+    async def _take_up(self, chain: str, task: str) -> None:
+        try:
+            reserved = await self._lane.reserved(chain, task)
+            if reserved is not None:
+                await self._resume(reserved)
+        except (BusError, BadFact) as error:
+            log_.info("%s %s.%s waits to be handed out again: %s", self.platform, chain, task, error)
+
     async def retire(self, chain: str, task: str) -> None:
         """End a reservation of a platform that nobody uses any more; what another one began he ends himself."""
         reserved = await self._lane.reserved(chain, task)
@@ -107,7 +120,7 @@ class Worker:
         elif state.ended is None or state.ended.attempt < reserved.attempt:
             self._taken += 1
             try:
-                await self._append(self._stamped(not_used(reserved), self._taken), state.lane_seq)
+                await self._lane.append(self._stamped(not_used(reserved), self._taken), state.lane_seq)
             except AppendRefused:
                 log_.info("%s %s was begun after all", self.platform, name_of(reserved))
 
@@ -172,9 +185,10 @@ class Worker:
             return
         running = self._hold(name, delivery)
         try:
-            done = await self._carry(reserved, running, first=delivery.tries == 1)
+            first = delivery.tries == 1
+            again_s = await self._carry(reserved, running, whole=not first, patient=first)
             for one in running.deliveries:
-                await (one.ack() if done else one.nak(0))
+                await (one.ack() if again_s is None else one.nak(again_s))
         except BusError as error:
             log_.warning("%s %s: %s; it will be handed out again", self.platform, name, error)
             for one in running.deliveries:
@@ -221,7 +235,7 @@ class Worker:
             await self._record(reserved, state, outcome, running.number)
 
     async def _resume(self, reserved: QuotaReserved) -> None:
-        await self._holding(name_of(reserved), lambda running: self._carry(reserved, running, first=False))
+        await self._holding(name_of(reserved), lambda held: self._carry(reserved, held, whole=True, patient=True))
 
     async def _holding(self, name: str, work: Callable[[Running], Awaitable[object]]) -> None:
         while (other := self._running.get(name)) is not None:
@@ -234,38 +248,48 @@ class Worker:
             for one in running.deliveries:
                 await one.nak(0)
 
-    async def _carry(self, reserved: QuotaReserved, running: Running, *, first: bool) -> bool:
-        """Ask the adapter until it has nothing more to say. The first time it trusts the reservation's view of the lane.
+    async def _carry(self, reserved: QuotaReserved, running: Running, *, whole: bool, patient: bool) -> float | None:
+        """Ask the adapter until it has nothing more to say. Unless `whole` it trusts the reservation's view of the lane.
 
-        False when the worker stops and nothing was begun.
+        Returns after how long (s) the reservation shall be handed out again: at once where the worker stops and nothing was
+        begun; after an ack wait where another adapter began it, if `patient`. None when all is said.
         """
-        state = await self._lane.load(reserved, whole=not first)
-        expected = reserved.lane_seq if first else state.lane_seq
+        state = await self._lane.load(reserved, whole=whole)
+        expected = state.lane_seq if whole else reserved.lane_seq
         while True:
+            if patient and self._is_anothers(state, reserved):
+                return ACK_WAIT_S
             state.cancelled = state.cancelled or f"{reserved.chain}.{reserved.task}" in self._cancels
             if state.cancelled:
                 running.cancelled.set()
             said = await self._decide(state, reserved, running)
             if said is None:
                 self._forget(reserved, state)
-                return True
+                return None
             if isinstance(said, TaskStarted) and self._stopping.is_set():
-                return False
+                return 0.0
             try:
-                seq = await self._append(said, expected)
+                seq = await self._lane.append(said, expected)
             except AppendRefused:
                 state = await self._lane.load(reserved, whole=True)
                 expected = state.lane_seq
                 continue
             if not isinstance(said, TaskStarted):
                 self._forget(reserved, state)
-                return True
+                return None
             started = msgspec.structs.replace(said, seq=seq, prev=expected)
             state = self._adapter.evolve(state, started)
             outcome = await self._call(state, started, running)
             await self._record(reserved, state, outcome, running.number)
             await self._say_learned(running, started)
-            return True
+            return None
+
+    def _is_anothers(self, state: Any, reserved: QuotaReserved) -> bool:
+        """Whether an adapter of another store began this attempt and may still be at work."""
+        started: TaskStarted | None = state.started
+        if started is None or started.attempt != reserved.attempt or started.adapter == self._spool.owner:
+            return False
+        return state.ended is None or state.ended.epoch < started.seq
 
     async def _decide(self, state: Any, reserved: QuotaReserved, running: Running) -> Fact | None:
         """Return the next fact: from the spool if an outcome waits there, else what the adapter says to the reservation."""
@@ -286,30 +310,6 @@ class Worker:
         if isinstance(fact, TaskStarted):
             return msgspec.structs.replace(fact, id=fact_id, adapter=self._spool.owner, boot=self._boot)
         return msgspec.structs.replace(fact, id=fact_id)
-
-    async def _append(self, fact: Fact, expected: int) -> int:
-        """Append one fact under the lane's fence. An unknown outcome is read back, never guessed."""
-        writer = "late" if isinstance(fact, LateResult) else "adapter"
-        guard = subjects.fence_filter(writer, fact)
-        subject = subjects.subject_of(writer, fact)
-        fence = None if guard is None else Fence(guard, expected)
-        entry = Entry(subject, wire.encode(msgspec.structs.replace(fact, prev=expected if guard else 0)), fence)
-        while True:
-            try:
-                (seq,) = await self._committer.append([entry], fact.key)
-            except AppendRefused:
-                mine = await self._lane.mine(subject, fact)
-                if mine is None:
-                    raise
-                return mine
-            except BusError as error:
-                log_.warning("%s: %s; reading back", self.platform, error)
-                await asyncio.sleep(PAUSE_S)
-                mine = await self._lane.mine(subject, fact)
-                if mine is not None:
-                    return mine
-            else:
-                return seq
 
     async def _call(self, state: Any, started: TaskStarted, running: Running) -> CallEnded:
         """Make the one call of the attempt, after the mark in the spool; keep its outcome there before anything else."""
@@ -369,7 +369,7 @@ class Worker:
         light = await self._light(outcome)
         while said := self._adapter.decide(state, light):
             try:
-                await self._append(self._stamped(said[0], number), expected)
+                await self._lane.append(self._stamped(said[0], number), expected)
                 break
             except AppendRefused:
                 state = await self._lane.patiently(lambda: self._lane.load(reserved, whole=True))

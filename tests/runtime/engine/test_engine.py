@@ -327,3 +327,17 @@ async def test_minds_that_are_never_idle_are_not_waited_for(tape, engines, monke
     engine.minds[0]._busy[("x", "y")] = None  # type: ignore[assignment]  # a decision whose answer never comes
     await engine._settle()
     engine.minds[0]._busy.clear()
+
+
+async def test_what_was_handed_to_a_dead_engine_goes_on_at_the_next_start(tape, engines):
+    """Long before the ack wait is over: a reservation that was handed out and never begun."""
+    first = await engines.make(tape.log(), all_actors=tuple(actor for actor in actors() if actor.perform is None))
+    taken = asyncio.Event()
+    dead = await tape.log().consume("adapter-rehearsal", lambda _delivery: taken.set())
+    tape.submit()
+    await taken.wait()
+    await dead.close()
+    await engines.stop(first)
+    await engines.make(tape.log())
+    (end,) = await tape.until(lambda: tape.said(ENDS), timeout_s=3)
+    assert end.status == "completed"

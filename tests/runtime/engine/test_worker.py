@@ -351,3 +351,39 @@ async def test_a_poison_reservation_is_put_away_and_the_others_go_on(tape, worke
     (dead,) = tape.store.durable("adapter-rehearsal").dead
     assert "not a reservation" in dead[1]
     assert tape.store.last(subjects.exact("adapter", "completed", "c1", "t2", "rehearsal"))
+
+
+async def test_what_another_adapter_has_just_begun_is_left_to_it_for_an_ack_wait(tape, workers, stand_in):
+    """Both have the reservation, as after a durable was reset; neither breaks off what the other pays for."""
+    provider, settings = await stand_in(delay_ms=400)
+    await workers.make(tape, settings=settings, home="a")
+    tape.reserve()
+    await tape.until(lambda: tape.said(events.TaskStarted))
+    tape.store._durables.clear()
+    second = await workers.make(tape, settings=settings, home="b")
+    async with asyncio.timeout(5):
+        while not (held := tape.store.durable("adapter-rehearsal")._held) or second.running:
+            await asyncio.sleep(0.005)
+    (waits,) = held.values()
+    assert waits.due_ms > tape.store.clock() + 25_000
+    assert (await tape.end_of()).status == "completed"
+    assert provider.seen == 1
+
+
+async def test_what_was_reserved_before_the_start_is_taken_up_without_waiting_for_it(tape, workers, stand_in):
+    provider, settings = await stand_in()
+    taken = asyncio.Event()
+    dead = await tape.log().consume("adapter-rehearsal", lambda _delivery: taken.set())
+    tape.reserve()
+    await taken.wait()
+    await dead.close()
+    log = Deaf(tape.store)
+    worker = await workers.make(tape, settings=settings, log=log)
+    worker.take_up("c1", "t1")
+    worker.take_up("c1", "never-heard-of")
+    assert (await tape.end_of(timeout_s=3)).status == "completed"
+    await workers.crash(worker)
+    log.deaf = 1
+    worker.take_up("c1", "t1")  # a log that is away: the durable hands it out in the end
+    await asyncio.gather(*worker._tasks)
+    assert provider.seen == 1
