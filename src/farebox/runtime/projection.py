@@ -58,7 +58,7 @@ class Views(Protocol):
 
 
 class Rebuilt(Struct, frozen=True):
-    """What a rebuild folded, the digests of before and after, and how long it took (seconds)."""
+    """What a rebuild folded, the digests of before and after, and how long the folding took (seconds)."""
 
     facts: int
     before: str
@@ -149,12 +149,13 @@ class Projection:
                 await self._write(self.views.forget)
                 self.seq = 0
                 facts = await self._catch_up(log, until)
+                seconds = round(time.perf_counter() - began_s, 3)
                 after = await self.ask(self.views.digest)
             finally:
                 if self.seq == until:
                     self._news.set()
                     self._task = asyncio.ensure_future(self._run())
-            return Rebuilt(facts, before, after, round(time.perf_counter() - began_s, 3))
+            return Rebuilt(facts, before, after, seconds)
 
     async def close(self) -> None:
         """Write what is waiting and let go of the views. Safe to call twice."""
@@ -180,24 +181,29 @@ class Projection:
             await asyncio.gather(self._committing, return_exceptions=True)
 
     async def _catch_up(self, log: Log, until: int) -> int:
-        """Fold the past in large chunks."""
+        """Fold the past in large chunks: one is written while the next is read."""
         chunk: list[Stored] = []
         folded = 0
+        writing: asyncio.Future[int] | None = None
         position = await log.position()
         if position.first_seq <= until and position.last_seq:
             facts = log.follow(position.first_seq)
             try:
                 async for batch in facts:
-                    chunk += [stored for stored in batch if stored.seq <= until]
                     done = batch[-1].seq >= until
+                    chunk += [stored for stored in batch if stored.seq <= until] if done else batch
                     if done or len(chunk) >= CHUNK_FACTS:
                         part, chunk = chunk, []
                         folded += len(part)
-                        await self._write(lambda part=part: self.views.ingest(part))
+                        if writing is not None:
+                            await writing
+                        writing = asyncio.ensure_future(self._write(lambda part=part: self.views.ingest(part)))
                     if done:
                         break
             finally:
                 await facts.aclose()
+                if writing is not None:
+                    await writing
         await self._move(until)
         return folded
 
