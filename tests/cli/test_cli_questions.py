@@ -144,6 +144,10 @@ def test_no_width_cuts_a_money_cell(width):
 def test_the_wide_table_has_everything_and_the_narrow_one_drops_plan_value_first():
     found = {"rows": ROWS, "total": TOTAL}
     assert "plan value" in report(found, "platform", 110)[0]
+    rows = [*ROWS, row("rehearsal", "rehearsal", tasks=1, p50_ms=1, p95_ms=1)]
+    timed = {"rows": rows, "total": {**TOTAL, "p50_ms": 1000, "p95_ms": 9000}}
+    total = next(line for line in report(timed, "platform", 110) if line.startswith("total"))
+    assert "1.0 s" not in total, "a median over rehearsals says nothing about what was paid for"
     assert "plan value" not in report(found, "platform", 80)[0]
     assert report({"rows": [], "total": {}}, "platform", 80) == ["Nothing was spent yet."]
 

@@ -67,8 +67,9 @@ def report(found: Mapping[str, Any], by: str, columns_max: int) -> list[str]:
         return ["Nothing was spent yet."]
     lines: list[str] = []
     if real:
-        # Counts of the whole hold the rehearsals, too; its money does not.
-        total: Row = {**found["total"], "key": "total", "billing": "", **_counted(real)}
+        # Counts and times of the whole hold the rehearsals, too; its money does not.
+        times = {"p50_ms": None, "p95_ms": None} if played else {}
+        total: Row = {**found["total"], "key": "total", "billing": "", **_counted(real), **times}
         lines += _table(by, [*real, total], columns_max) + _remarks(total, found.get("unpriced_models") or [])
     if played:
         lines += [*([""] if lines else []), *_table(by, played, columns_max)]
