@@ -30,6 +30,8 @@ kind = "rehearsal"
 billing = "rehearsal"
 model = "{model}"
 limit = {limit}
+first_byte_timeout_s = 3
+idle_timeout_s = 3
 url = "{url}"
 
 [platforms.rehearsal]

@@ -128,6 +128,7 @@ async def test_kills_while_the_provider_misbehaves(scene, prompts):
             await asyncio.wait({running}, timeout=pause_s)
             await scene.kill_engine()
             await scene.up()
-        await asyncio.wait({running}, timeout=60)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        results = await running
+    assert len(results) == 40
+    assert sum(result.status == "completed" for result in results.values()) > 20
+    await scene.verify(40)

@@ -24,7 +24,7 @@ import msgspec
 
 from farebox.core import ids, subjects, wire
 from farebox.core.actor import Actor
-from farebox.core.errors import AppendRefused, BadFact, BusError, LogDamaged
+from farebox.core.errors import AccessDenied, AppendRefused, BadFact, BusError, LogDamaged
 from farebox.core.events import Fact, QuotaLearned, QuotaReserved, TaskStarted
 from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
@@ -221,7 +221,7 @@ class Worker:
                 await self._resume(reserved)
             else:
                 self._spool.forget(key)
-        except (LogDamaged, BadFact) as error:
+        except (AccessDenied, LogDamaged, BadFact) as error:
             log_.warning("%s %s waits to be handed out again: %s", self.platform, key, error)
         except BusError as error:
             # Another worker may have taken over and acked: then nothing would ever bring a kept answer here again.
