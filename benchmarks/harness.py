@@ -28,7 +28,7 @@ BODY = b'{"fact":"TaskRouted","chain":"01k","task":"01k","cause":"' + b"x" * 330
 """A body of the size that facts have (about 400 bytes)."""
 
 
-def config(durability: str, limit: int = 200) -> Config:
+def config(durability: str, limit: int = 1000) -> Config:
     """Return settings with one platform that answers in the engine itself: no network, no model."""
     inline = PlatformSettings(
         kind="rehearsal", billing="rehearsal", limit=limit, options={"wire": "inline"}, model="rehearsal-small"
@@ -118,7 +118,8 @@ def ran_on() -> str:
 
 
 def run(main: Any) -> None:
-    """Run a benchmark on uvloop, as the engine runs."""
+    """Run a benchmark on uvloop and tuned, as `farebox up` runs."""
     import uvloop  # noqa: PLC0415 - not on every system
 
+    engines.tune()
     uvloop.run(main)

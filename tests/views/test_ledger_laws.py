@@ -47,6 +47,7 @@ def facts_of_a_task(draw: st.DrawFn, number: int) -> list[tuple[str, e.Fact]]:
         told.append(("adapter", e.TaskStarted(**lane)))
         ending = lane | {"usage": draw(usages), "charged": draw(st.sampled_from(["none", "possible", "known"]))}
         ending["duration_ms"] = draw(st.integers(0, 10**7))
+        ending["partial_output"] = draw(st.sampled_from(["", "", "so far"]))
         match draw(st.integers(0, 4)):
             case 0:
                 told.append(("adapter", e.AttemptFailed(**ending, fault=FAULT)))

@@ -179,7 +179,7 @@ def test_a_card_says_why_a_task_went_where_it_went() -> None:
     story.tell("client", e.TaskCancelRequested(chain="t1", task="t1"))
     card = questions.task_card(story.ledger, "t1", "t1")
     assert card is not None
-    assert card.candidates == [{"platform": "p1", "tier": 1}]
+    assert card.candidates == [{"billing": "metered", "platform": "p1", "tier": 1}]
     assert card.rejected == [{"platform": "p2", "reason": "no key"}]
     assert (card.type, card.waiting, card.due_ms, card.cancel_requested) == ("research", "", None, True)
     assert (card.submitted_ms, card.ended_ms) == (AT_MS + 1000, AT_MS + 4000)

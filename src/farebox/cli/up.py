@@ -62,6 +62,7 @@ def command(
 
 
 async def _served(common: Common, config: Config, place: Path, ready_fd: int | None) -> int:
+    engines.tune()
     async with _engine(common, config, place) as engine:
         ready = await _about(engine)
         _tell(ready_fd, ready)

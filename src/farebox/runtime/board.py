@@ -193,7 +193,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
         billing=end.billing if ran else last.known("billing"),
         status=end.status,
         output=end.output,
-        partial_output=end.partial_output,
+        partial_output=end.partial_output or _partial(row),
         files_created=end.files_created,
         usage=_usage([one.usage for one in row.tries.values()]),
         cost=_cost([one.cost for one in row.tries.values() if one.cost is not None]),
@@ -204,6 +204,12 @@ def _document(row: Row, end: TaskCompleted) -> Json:
     document: Json = msgspec.to_builtins(result)
     refs = {"output_ref": end.output_ref, "partial_ref": end.partial_ref}
     return document | {name: msgspec.to_builtins(ref) for name, ref in refs.items() if ref is not None}
+
+
+def _partial(row: Row) -> str:
+    """Return what the last attempt that came to something had said, for a task that the router ended."""
+    ended = [row.tries[number].ended for number in sorted(row.tries, reverse=True)]
+    return next((one.partial_output for one in ended if one is not None and one.partial_output), "")
 
 
 def _usage(used: list[Usage | None]) -> UsageShown:

@@ -83,7 +83,7 @@ def task_card(ledger: Ledger, chain: str, task: str) -> TaskCard | None:
         type=rows[0]["type"],
         submitted_ms=rows[0]["submitted_ms"],
         ended_ms=rows[0]["ended_ms"],
-        candidates=msgspec.json.decode(route["candidates"]) if route else [],
+        candidates=[{"billing": "metered"} | one for one in msgspec.json.decode(route["candidates"])] if route else [],
         rejected=msgspec.json.decode(route["rejected"]) if route else [],
         attempts=[_attempt(row) for row in tried],
         waiting=_waiting(route, word) if waits else "",

@@ -13,7 +13,12 @@ WHERE ($state = '' OR status = $state) AND ($platform = '' OR platform = $platfo
 ORDER BY seq DESC LIMIT $limit;
 
 -- name: result
-SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, partial_output, partial_ref, files_created
+-- A task that the router ended has the partial output of its last attempt that came to something.
+SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, partial_ref, files_created,
+       coalesce(nullif(partial_output, ''), (
+           SELECT arg_max(last.partial_output, last.attempt) FROM endings AS last
+           WHERE last.chain = $chain AND last.task = $task AND last.fact <> 'LateResult' AND last.attempt > 0
+             AND last.platform <> '-' AND coalesce(last.partial_output, '') <> '')) AS partial_output
 FROM tasks LEFT JOIN ends USING (chain, task) WHERE tasks.chain = $chain AND tasks.task = $task;
 
 -- name: batch_results

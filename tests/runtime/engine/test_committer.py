@@ -30,11 +30,13 @@ async def test_fifteen_go_as_singles_and_sixteen_as_one_batch_under_always(tape,
     assert len(tape.fates.appends[-1]) == 16
 
 
-async def test_under_100ms_sixteen_are_not_worth_a_batch(tape, fenced):
+async def test_under_100ms_thirty_one_go_as_singles_and_thirty_two_as_one_batch(tape, fenced):
     committer = Committer(tape.log(), "100ms")
-    seqs = await asyncio.gather(*(committer.append([fenced(subject(n))], ("c", f"t{n}")) for n in range(100)))
-    assert sorted(seqs) == [(n,) for n in range(1, 101)]
+    seqs = await asyncio.gather(*(committer.append([fenced(subject(n))], ("c", f"t{n}")) for n in range(31)))
+    assert sorted(seqs) == [(n,) for n in range(1, 32)]
     assert all(len(tokens) == 1 for tokens in tape.fates.appends)
+    await asyncio.gather(*(committer.append([fenced(subject(n))], ("c", f"t{n}")) for n in range(31, 63)))
+    assert len(tape.fates.appends[-1]) == 32
 
 
 async def test_no_batch_holds_more_than_the_server_takes(tape, fenced):
