@@ -194,7 +194,7 @@ def test_every_task_has_the_end_and_the_money_of_its_own_facts(log: list[Stored]
             assert found.cost.paid_usd == paid or paid == "0"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@LAWS
 @given(histories())
 def test_the_board_of_the_engine_says_what_the_ledger_says(log: list[Stored]) -> None:
     board, ledger = Board(), filled(log)

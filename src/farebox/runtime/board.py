@@ -189,7 +189,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
         batch_id=row.submitted.batch,
         label=row.submitted.label,
         platform=platform,
-        model=(end.model if ran else "") or last.known("model"),
+        model=(end.model if ran else "") or _model(row),
         billing=end.billing if ran else last.known("billing"),
         status=end.status,
         output=end.output,
@@ -204,6 +204,11 @@ def _document(row: Row, end: TaskCompleted) -> Json:
     document: Json = msgspec.to_builtins(result)
     refs = {"output_ref": end.output_ref, "partial_ref": end.partial_ref}
     return document | {name: msgspec.to_builtins(ref) for name, ref in refs.items() if ref is not None}
+
+
+def _model(row: Row) -> str:
+    """Return the model of the last attempt that names one."""
+    return next((name for number in sorted(row.tries, reverse=True) if (name := row.tries[number].known("model"))), "")
 
 
 def _partial(row: Row) -> str:
