@@ -27,9 +27,10 @@ def test_every_schedule_of_a_task_ends_it_exactly_once(bounds, states_min):
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("policy", ["retry", "fail"])
-def test_every_schedule_with_crash_zombie_and_cancel_at_once(policy):
-    assert Model(list(ACTORS), Bounds(policy=policy)).explore().states >= 50_000
+@pytest.mark.parametrize(("policy", "states_min"), [("retry", 300_000), ("fail", 26_000)])
+def test_every_schedule_with_crash_zombie_and_cancel_at_once(policy, states_min):
+    # 338,761 and 26,745 states: a task that fails at its first interruption has fewer ways to go on.
+    assert Model(list(ACTORS), Bounds(policy=policy)).explore().states >= states_min
 
 
 def broken(name, decide):
