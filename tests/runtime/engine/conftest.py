@@ -12,7 +12,7 @@ import pytest
 
 from farebox.config import platform_kinds
 from farebox.core import events, subjects, wire
-from farebox.core.errors import BadFact
+from farebox.core.errors import BadFact, NotReachable
 from farebox.core.platform import CallEnded, InlineCall, PlatformKind, Verdict
 from farebox.core.pricing import PriceList
 from farebox.core.settings import PlatformSettings, Settings
@@ -67,8 +67,33 @@ class Fates:
         return Fate.ARRIVES
 
 
+class Deaf(MemoryLog):
+    """A log that cannot be read `deaf` times."""
+
+    deaf = 0
+
+    def _listen(self):
+        if self.deaf:
+            self.deaf -= 1
+            raise NotReachable("away")
+
+    async def last(self, subject):
+        self._listen()
+        return await super().last(subject)
+
+    async def get_blob(self, ref):
+        self._listen()
+        return await super().get_blob(ref)
+
+    async def put_blob(self, body):
+        self._listen()
+        return await super().put_blob(body)
+
+
 class Tape:
     """A memory log's store with questions about what stands in it."""
+
+    ENDS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
 
     def __init__(self, **options) -> None:
         self.fates = Fates()
@@ -76,6 +101,9 @@ class Tape:
 
     def log(self) -> MemoryLog:
         return MemoryLog(self.store)
+
+    def deaf_log(self) -> Deaf:
+        return Deaf(self.store)
 
     def said(self, kind=events.Fact, **fields) -> list:
         found = [fact for one in self.store.facts if (fact := _read(one)) is not None]
@@ -110,8 +138,14 @@ class Tape:
         return found
 
     async def end_of(self, task="t1", timeout_s=10.0):
-        kinds = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
-        return (await self.until(lambda: self.said(kinds, task=task), timeout_s))[-1]
+        return (await self.until(lambda: self.said(self.ENDS, task=task), timeout_s))[-1]
+
+    async def idle(self, worker):
+        """Until the durable of a worker holds nothing that is not acked."""
+        durable = self.store.durable(f"adapter-{worker.platform}")
+        async with asyncio.timeout(5):
+            while durable._held or durable._seen < len(self.store.facts) or worker._tasks:
+                await asyncio.sleep(0.01)
 
     def submit(self, task="t1", **fields):
         return self.say(

@@ -15,7 +15,6 @@ from farebox.log.port import Entry, Fence
 from farebox.posting import say_first
 
 INLINE = PlatformSettings(kind="rehearsal", billing="rehearsal", options={"wire": "inline"})
-ENDS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
 
 
 async def _read(log, until, timeout_s=15):

@@ -6,12 +6,9 @@ import msgspec
 import pytest
 
 from farebox.core import events, subjects
-from farebox.core.errors import NotReachable
-from farebox.log.memory import Fate, MemoryLog
+from farebox.log.memory import Fate
 from farebox.runtime import worker as module
 from farebox.runtime.spool import Spool
-
-ENDS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
 
 
 async def test_a_reserved_attempt_runs_to_its_end(tape, workers):
@@ -56,17 +53,9 @@ async def test_one_that_comes_again_after_its_end_is_only_acked(tape, workers, s
     await tape.end_of()
     tape.store._durables.clear()  # what a durable knew is lost, as when somebody resets it
     again = await workers.make(tape, settings=settings, spool=worker._spool)
-    await _idle(tape, again)
+    await tape.idle(again)
     assert provider.seen == 1
-    assert len(tape.said(ENDS)) == 1
-
-
-async def _idle(tape, worker):
-    """Until the durable holds nothing that is not acked."""
-    durable = tape.store.durable(f"adapter-{worker.platform}")
-    async with asyncio.timeout(5):
-        while durable._held or durable._seen < len(tape.store.facts) or worker._tasks:
-            await asyncio.sleep(0.01)
+    assert len(tape.said(tape.ENDS)) == 1
 
 
 async def test_a_zombie_loses_by_its_fence_and_its_paid_answer_is_booked_late(make_tape, workers, stand_in):
@@ -96,10 +85,10 @@ async def test_of_two_who_have_the_same_reservation_one_calls(tape, workers, sta
     for worker in (first, second):
         await workers.crash(worker)
     third = await workers.make(tape, settings=settings, home="c")
-    await _idle(tape, third)
+    await tape.idle(third)
     assert provider.seen == 1
     assert len(tape.said(events.TaskStarted)) == 1
-    assert len(tape.said(ENDS)) == 1
+    assert len(tape.said(tape.ENDS)) == 1
 
 
 async def test_what_crashed_before_its_call_was_never_charged(make_tape, workers, kind_of, monkeypatch):
@@ -179,7 +168,7 @@ async def test_a_spooled_answer_of_a_lane_that_went_on_becomes_a_late_result(tap
     worker = await workers.make(tape, spool=spool)
     (late,) = await tape.until(lambda: tape.said(events.LateResult))
     assert (late.attempt, late.epoch, late.cause) == (1, first.seq, "s1")
-    await _idle(tape, worker)
+    await tape.idle(worker)
     assert spool.outcomes == {}
     assert spool.sending == {"elsewhere.c1.t1.9"}
 
@@ -216,37 +205,13 @@ async def test_a_log_that_is_away_for_a_while_is_waited_for(tape, workers, stand
     assert provider.seen == 1
 
 
-class Deaf(MemoryLog):
-    """A log that cannot be read for a while."""
-
-    deaf = 0
-
-    async def last(self, subject):
-        if self.deaf:
-            self.deaf -= 1
-            raise NotReachable("away")
-        return await super().last(subject)
-
-    async def get_blob(self, ref):
-        if self.deaf:
-            self.deaf -= 1
-            raise NotReachable("away")
-        return await super().get_blob(ref)
-
-    async def put_blob(self, body):
-        if self.deaf:
-            self.deaf -= 1
-            raise NotReachable("away")
-        return await super().put_blob(body)
-
-
 async def test_a_reservation_that_cannot_be_looked_up_is_handed_out_again(tape, workers):
-    log = Deaf(tape.store)
+    log = tape.deaf_log()
     worker = await workers.make(tape, log=log)
     log.deaf = 3
     tape.reserve()
     assert (await tape.end_of()).status == "completed"
-    await _idle(tape, worker)
+    await tape.idle(worker)
 
 
 async def test_a_log_that_cannot_be_read_at_the_start_leaves_the_spool_to_the_durable(make_tape, workers, tmp_path):
@@ -255,7 +220,7 @@ async def test_a_log_that_cannot_be_read_at_the_start_leaves_the_spool_to_the_du
     await workers.crash(worker)
     tape.reserve()
     await worker._spool.mark_sending("rehearsal.c1.t1.9")
-    log = Deaf(tape.store)
+    log = tape.deaf_log()
     log.deaf = 1
     await workers.make(tape, spool=worker._spool, log=log)
     assert (await tape.end_of()).status == "completed"
@@ -290,7 +255,7 @@ async def test_a_cancel_during_the_call_keeps_what_came(tape, workers, stand_in)
 async def test_a_cancel_that_was_not_heard_is_found_by_the_heartbeat(tape, workers, stand_in, monkeypatch):
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
     _, settings = await stand_in(delay_ms=20_000)
-    log = Deaf(tape.store)
+    log = tape.deaf_log()
     worker = await workers.make(tape, settings=settings, log=log)
     await worker._subscriptions[0].close()  # deaf for cancels
     tape.reserve()
@@ -347,7 +312,7 @@ async def test_a_poison_reservation_is_put_away_and_the_others_go_on(tape, worke
     tape.submit("t1")
     tape.say("quota", events.QuotaReserved(chain="c1", task="t1", platform="rehearsal"), body=b"{poison")
     tape.reserve("t2")
-    await _idle(tape, worker)
+    await tape.idle(worker)
     (dead,) = tape.store.durable("adapter-rehearsal").dead
     assert "not a reservation" in dead[1]
     assert tape.store.last(subjects.exact("adapter", "completed", "c1", "t2", "rehearsal"))
@@ -377,7 +342,7 @@ async def test_what_was_reserved_before_the_start_is_taken_up_without_waiting_fo
     tape.reserve()
     await taken.wait()
     await dead.close()
-    log = Deaf(tape.store)
+    log = tape.deaf_log()
     worker = await workers.make(tape, settings=settings, log=log)
     worker.take_up("c1", "t1")
     worker.take_up("c1", "never-heard-of")

@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from farebox.core import events, wire
-from farebox.core.errors import BadFact, BadInput, NotReachable
+from farebox.core.errors import BadFact, BadInput
 from farebox.core.platform import Verdict
 from farebox.core.terms import FileInput, Usage
 from farebox.log.memory import Fate, MemoryLog
@@ -14,40 +14,6 @@ from farebox.log.names import check_entry
 from farebox.runtime import spool as spool_module
 from farebox.runtime import worker as module
 from farebox.runtime.spool import Spool
-
-ENDS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
-
-
-async def _idle(tape, worker):
-    """Until the durable holds nothing that is not acked."""
-    durable = tape.store.durable(f"adapter-{worker.platform}")
-    async with asyncio.timeout(5):
-        while durable._held or durable._seen < len(tape.store.facts) or worker._tasks:
-            await asyncio.sleep(0.01)
-
-
-class Deaf(MemoryLog):
-    """A log that cannot be read for a while."""
-
-    deaf = 0
-
-    async def last(self, subject):
-        if self.deaf:
-            self.deaf -= 1
-            raise NotReachable("away")
-        return await super().last(subject)
-
-    async def get_blob(self, ref):
-        if self.deaf:
-            self.deaf -= 1
-            raise NotReachable("away")
-        return await super().get_blob(ref)
-
-    async def put_blob(self, body):
-        if self.deaf:
-            self.deaf -= 1
-            raise NotReachable("away")
-        return await super().put_blob(body)
 
 
 @pytest.mark.parametrize("step", ["mark_sending", "keep"])
@@ -81,7 +47,7 @@ async def test_a_full_disk_means_no_call_and_a_paid_answer_goes_from_memory(tape
 
 
 async def test_a_big_answer_goes_into_the_object_store_after_it_is_on_disk(tape, workers, kind_of, tmp_path):
-    log = Deaf(tape.store)
+    log = tape.deaf_log()
     text = "long words " * 30_000
     worker = await workers.make(tape, log=log, kind=kind_of(text.encode()))
     keep = worker._spool.keep
@@ -118,7 +84,7 @@ async def test_a_big_spooled_answer_is_moved_when_it_is_found(tape, workers, tmp
 
 
 async def test_contents_in_the_object_store_are_fetched_and_a_short_absence_is_waited_out(tape, workers):
-    log = Deaf(tape.store)
+    log = tape.deaf_log()
     submitted = tape.submit(
         prompt="",
         prompt_ref=tape.store.put_blob(b"A large prompt from the store."),
@@ -244,7 +210,7 @@ async def test_what_was_told_about_quota_may_be_lost(tape, workers, kind_of):
     worker = await workers.make(tape, kind=kind_of(b"x", learned=[events.QuotaLearned(platform="rehearsal", limit=5)]))
     tape.reserve()
     await tape.end_of()
-    await _idle(tape, worker)
+    await tape.idle(worker)
     assert not tape.said(events.QuotaLearned)
 
 
@@ -265,7 +231,7 @@ async def test_a_stop_during_a_long_call_books_it_as_possibly_charged(tape, work
         while not provider.open:
             await asyncio.sleep(0.01)
     assert await worker.stop() == 1
-    (end,) = tape.said(ENDS)
+    (end,) = tape.said(tape.ENDS)
     assert (type(end).__name__, end.charged, end.fault.error_class) == ("AttemptInterrupted", "possible", "crashed")
     assert not worker._spool.sending
 
@@ -317,7 +283,7 @@ async def test_a_stop_over_a_log_that_is_away_ends_and_the_next_start_records(ta
         while not worker._spool.outcomes:
             await asyncio.sleep(0.005)
     await worker.stop()
-    assert not tape.said(ENDS)
+    assert not tape.said(tape.ENDS)
     tape.fates.down = False
     await worker._spool.close()
     await workers.make(tape, settings=settings, spool=Spool(worker._spool._path))
@@ -357,7 +323,7 @@ async def test_a_reservation_of_a_platform_that_is_not_used_any_more_goes_back_t
     assert (end.fault.error_class, end.charged, end.cause) == ("unavailable", "none", "r1-t2")
     await worker.retire("c1", "t2")
     await worker.retire("c1", "never-heard-of")
-    assert len(tape.said(ENDS, task="t2")) == 1
+    assert len(tape.said(tape.ENDS, task="t2")) == 1
 
 
 async def test_what_others_began_on_a_retired_platform_they_end_themselves(tape, workers):
@@ -367,7 +333,7 @@ async def test_what_others_began_on_a_retired_platform_they_end_themselves(tape,
     tape.reserve(platform="retired")
     tape.say("adapter", events.TaskStarted(id="s1", adapter="somebody else", **told))
     await worker.retire("c1", "t1")
-    assert not tape.said(ENDS)
+    assert not tape.said(tape.ENDS)
 
 
 async def test_what_this_store_began_on_a_retired_platform_is_ended(tape, workers):
@@ -377,7 +343,7 @@ async def test_what_this_store_began_on_a_retired_platform_is_ended(tape, worker
     tape.reserve(platform="retired")
     tape.say("adapter", events.TaskStarted(id="s1", adapter=worker._spool.owner, **told))
     await worker.retire("c1", "t1")
-    (end,) = tape.said(ENDS)
+    (end,) = tape.said(tape.ENDS)
     assert (type(end).__name__, end.charged) == ("AttemptInterrupted", "none")
 
 
@@ -394,4 +360,4 @@ async def test_who_begins_while_a_platform_is_retired_keeps_the_task(tape, worke
 
     worker._lane.load = load_then_lose
     await worker.retire("c1", "t1")
-    assert not tape.said(ENDS)
+    assert not tape.said(tape.ENDS)

@@ -4,100 +4,28 @@ import msgspec
 import pytest
 
 from actors import aggregator, quota, router
-from farebox.core import subjects, wire
 from farebox.core.actor import Actor, Quarantined, Wake
-from farebox.core.errors import AppendRefused
 from farebox.core.events import (
     AttemptFailed,
     BatchSubmitted,
     PlatformReported,
     QuotaReserved,
-    SettingsAdopted,
     TaskCancelRequested,
     TaskCompleted,
     TaskRouted,
     TaskSubmitted,
 )
-from farebox.core.settings import PlatformSettings, Settings, canonical
 from farebox.core.terms import Candidate, Fault
-from farebox.log.port import Entry
-from farebox.log.store import MemoryStore
 from farebox.runtime import mind as minds
 from farebox.runtime.mind import Mind
 
 SECRET = b"secret"
 
 
-class Desk:
-    """A log and the minds that read it, driven by hand."""
-
-    def __init__(self, limit=1):
-        self.now_ms = 1_000
-        self.store = MemoryStore(lambda: self.now_ms)
-        platforms = {"p": PlatformSettings(kind="test", limit=limit, model="m")}
-        plain, sha256 = canonical(Settings(platforms=platforms))
-        self.put("engine", SettingsAdopted(settings=plain, sha256=sha256, id="settings"))
-        self.put("adapter", PlatformReported(platform="p", available=True, id="report"))
-
-    def put(self, writer, fact):
-        """Append a fact as if by somebody else and return its sequence."""
-        (seq,) = self.store.append([Entry(subjects.subject_of(writer, fact), wire.encode(fact))])
-        return seq
-
-    def mind(self, actor, live=True):
-        mind = Mind(actor, SECRET)
-        self.read(mind)
-        if live:
-            mind.go_live(self.now_ms)
-        return mind
-
-    def read(self, mind, count=None):
-        """Let a mind read on, all or `count` facts."""
-        for stored in self.store.read(mind.seq + 1)[:count]:
-            fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
-            mind.hear(fact, minds.writer_of(stored.subject))
-
-    def append(self, mind, decision):
-        """Append a decision and tell the mind; return whether it was stored."""
-        try:
-            seqs = self.store.append(mind.entries(decision))
-        except AppendRefused as refused:
-            mind.refused(decision, refused.last_seq)
-            return False
-        mind.stored(decision, seqs)
-        return True
-
-    def all(self, mind):
-        """Let a mind say all it has to say."""
-        said = []
-        while decisions := list(mind.decisions()):
-            for decision in decisions:
-                if self.append(mind, decision):
-                    said += decision.facts
-            self.read(mind)
-        return said
-
-    @property
-    def subjects(self):
-        return [stored.subject.removeprefix("farebox.log.") for stored in self.store.facts]
-
-
-def task(name, **fields):
-    return TaskSubmitted(chain="c", task=name, prompt="?", **fields)
-
-
-def route(name, **fields):
-    return TaskRouted(chain="c", task=name, attempt=1, candidates=(Candidate(platform="p"),), **fields)
-
-
-def done(name, **fields):
-    return TaskCompleted(chain="c", task=name, attempt=1, platform="p", status="completed", **fields)
-
-
-def test_an_unknown_outcome_is_decided_anew_under_the_same_fence():
+def test_an_unknown_outcome_is_decided_anew_under_the_same_fence(make_desk):
     for arrived in (False, True):
-        desk = Desk()
-        desk.put("client", task("a"))
+        desk = make_desk()
+        desk.put("client", desk.task("a"))
         mind = desk.mind(router.ACTOR)
         (decision,) = mind.decisions()
         entries = mind.entries(decision)
@@ -112,17 +40,15 @@ def test_an_unknown_outcome_is_decided_anew_under_the_same_fence():
         assert desk.subjects.count("router.routed.-.c.a") == 1
 
 
-def test_the_end_of_another_engine_answers_what_still_waits():
-    desk = Desk()
+def test_the_end_of_another_engine_answers_what_still_waits(desk):
     mind = desk.mind(router.ACTOR)
-    desk.put("client", task("a"))
+    desk.put("client", desk.task("a"))
     desk.all(desk.mind(router.ACTOR))
     desk.read(mind)
     assert mind.idle
 
 
-def test_a_quarantined_submission_is_answered_like_a_fact():
-    desk = Desk()
+def test_a_quarantined_submission_is_answered_like_a_fact(desk):
     mind = desk.mind(router.ACTOR)
     mind.hear(Quarantined("c", "a", mind.seq + 1, 9, "a lie"), "client")
     (decision,) = mind.decisions()
@@ -132,8 +58,7 @@ def test_a_quarantined_submission_is_answered_like_a_fact():
     assert grouped.idle
 
 
-def test_a_batch_is_decided_as_one_whichever_task_of_it_is_heard():
-    desk = Desk()
+def test_a_batch_is_decided_as_one_whichever_task_of_it_is_heard(desk):
     desk.put("client", BatchSubmitted(batch="b", count=2, id="batch"))
     mind = desk.mind(aggregator.ACTOR)
     for name in ("b-1", "b-2"):
@@ -143,7 +68,7 @@ def test_a_batch_is_decided_as_one_whichever_task_of_it_is_heard():
     assert (said.count, said.cause) == (2, "batch")
 
 
-def test_a_decision_that_breaks_leaves_the_others_to_be_decided():
+def test_a_decision_that_breaks_leaves_the_others_to_be_decided(desk):
     def brittle(state: dict, heard: TaskSubmitted) -> list[TaskRouted]:
         if heard.task == "bad":
             raise ZeroDivisionError
@@ -152,24 +77,22 @@ def test_a_decision_that_breaks_leaves_the_others_to_be_decided():
     def fold(state: dict, fact: TaskRouted) -> dict:
         return state
 
-    desk = Desk()
     for name in ("bad", "good"):
-        desk.put("client", task(name))
+        desk.put("client", desk.task(name))
     mind = desk.mind(Actor(name="router", new=dict, decide=brittle, evolve=fold))
     with pytest.raises(ZeroDivisionError):
         list(mind.decisions())
     assert [decision.facts[0].task for decision in mind.decisions()] == ["good"]
 
 
-def test_what_nothing_guards_is_appended_without_a_fence():
+def test_what_nothing_guards_is_appended_without_a_fence(desk):
     def talker(state: dict, heard: TaskSubmitted) -> list[PlatformReported]:
         return [PlatformReported(platform="p", detail=heard.task)]
 
     def fold(state: dict, fact: PlatformReported) -> dict:
         return state
 
-    desk = Desk()
-    desk.put("client", task("a"))
+    desk.put("client", desk.task("a"))
     mind = desk.mind(Actor(name="adapter", new=dict, decide=talker, evolve=fold))
     (decision,) = mind.decisions()
     assert mind.entries(decision)[0].fence is None
@@ -181,24 +104,22 @@ def test_what_nothing_guards_is_appended_without_a_fence():
     desk.read(mind)
 
 
-def test_an_actor_may_say_only_what_is_his():
+def test_an_actor_may_say_only_what_is_his(desk):
     def liar(state: dict, heard: TaskSubmitted) -> list[TaskRouted]:
         return [QuotaReserved(chain=heard.chain, task=heard.task, platform="p")]
 
     def fold(state: dict, fact: TaskRouted) -> dict:
         return state
 
-    desk = Desk()
-    desk.put("client", task("a"))
+    desk.put("client", desk.task("a"))
     with pytest.raises(AssertionError, match="router may not say QuotaReserved"):
         list(desk.mind(Actor(name="router", new=dict, decide=liar, evolve=fold)).decisions())
 
 
-def test_facts_come_in_order_each_once():
-    desk = Desk()
+def test_facts_come_in_order_each_once(desk):
     mind = desk.mind(router.ACTOR)
     with pytest.raises(AssertionError, match="in log order"):
-        mind.hear(task("a"), "client")
+        mind.hear(desk.task("a"), "client")
 
 
 # A whole writer: quota.
@@ -206,11 +127,11 @@ def test_facts_come_in_order_each_once():
 
 def waiting(desk, *names):
     for name in names:
-        desk.put("router", route(name, id=f"route-{name}"))
+        desk.put("router", desk.route(name, id=f"route-{name}"))
 
 
-def test_a_whole_writer_has_one_append_in_flight_and_runs_ahead_of_the_log():
-    desk = Desk(limit=2)
+def test_a_whole_writer_has_one_append_in_flight_and_runs_ahead_of_the_log(make_desk):
+    desk = make_desk(limit=2)
     mind = desk.mind(quota.ACTOR)
     waiting(desk, "a", "b", "d")
     desk.read(mind)
@@ -222,7 +143,7 @@ def test_a_whole_writer_has_one_append_in_flight_and_runs_ahead_of_the_log():
     desk.read(mind)
     assert list(mind.decisions()) == [], "one append at a time"
     assert desk.append(mind, decision)
-    desk.put("adapter", done("a"))
+    desk.put("adapter", desk.done("a"))
     desk.read(mind)
     (again,) = mind.decisions()
     assert [type(fact).__name__ for fact in again.facts] == ["QuotaSettled", "QuotaRefused"]
@@ -232,8 +153,7 @@ def test_a_whole_writer_has_one_append_in_flight_and_runs_ahead_of_the_log():
     assert msgspec.json.encode(mind.state, order="sorted") == msgspec.json.encode(mind._ahead, order="sorted")
 
 
-def test_a_refused_writer_throws_away_what_it_guessed():
-    desk = Desk()
+def test_a_refused_writer_throws_away_what_it_guessed(desk):
     one, other = desk.mind(quota.ACTOR), desk.mind(quota.ACTOR)
     waiting(desk, "a", "b")
     desk.read(one)
@@ -247,8 +167,8 @@ def test_a_refused_writer_throws_away_what_it_guessed():
     assert other._ahead.used == {"p": 1}
 
 
-def test_a_writer_that_gets_no_answer_first_reads_what_it_stored_before():
-    desk = Desk(limit=2)
+def test_a_writer_that_gets_no_answer_first_reads_what_it_stored_before(make_desk):
+    desk = make_desk(limit=2)
     mind = desk.mind(quota.ACTOR)
     waiting(desk, "a")
     desk.read(mind)
@@ -265,8 +185,7 @@ def test_a_writer_that_gets_no_answer_first_reads_what_it_stored_before():
     assert desk.subjects.count("quota.reserved.p.c.a") == 1
 
 
-def test_after_a_start_a_writer_is_woken_instead_of_hearing_its_past_again():
-    desk = Desk()
+def test_after_a_start_a_writer_is_woken_instead_of_hearing_its_past_again(desk):
     waiting(desk, "a")
     mind = desk.mind(quota.ACTOR, live=False)
     assert mind.idle
@@ -275,9 +194,9 @@ def test_after_a_start_a_writer_is_woken_instead_of_hearing_its_past_again():
     assert said.task == "a"
 
 
-def test_one_append_never_holds_more_than_a_batch_may(monkeypatch):
+def test_one_append_never_holds_more_than_a_batch_may(make_desk, monkeypatch):
     monkeypatch.setattr(minds, "AHEAD_MAX", 5)
-    desk = Desk(limit=100)
+    desk = make_desk(limit=100)
     waiting(desk, *[f"t{number}" for number in range(23)])
     mind = desk.mind(quota.ACTOR)
     sizes = []
@@ -290,8 +209,7 @@ def test_one_append_never_holds_more_than_a_batch_may(monkeypatch):
     assert mind.idle
 
 
-def test_a_due_moment_is_one_wake_however_often_somebody_looks():
-    desk = Desk()
+def test_a_due_moment_is_one_wake_however_often_somebody_looks(desk):
     mind = desk.mind(quota.ACTOR)
     assert desk.all(mind) == []
     desk.put(
@@ -313,17 +231,15 @@ def test_a_due_moment_is_one_wake_however_often_somebody_looks():
     assert mind.due() is None
 
 
-def test_who_hears_no_wake_is_not_woken():
-    desk = Desk()
+def test_who_hears_no_wake_is_not_woken(desk):
     mind = desk.mind(router.ACTOR)
     mind.wake(1)
     assert mind.idle
     assert mind.due() is None
 
 
-def test_a_mind_goes_on_from_a_snapshot():
-    desk = Desk()
-    desk.put("client", task("a"))
+def test_a_mind_goes_on_from_a_snapshot(desk):
+    desk.put("client", desk.task("a"))
     first = desk.mind(router.ACTOR)
     desk.all(first)
     state = msgspec.json.decode(msgspec.json.encode(first.state), type=router.Router)
