@@ -95,6 +95,23 @@ async def opened(own_server):
         yield open_one
 
 
+@pytest.fixture
+async def trio(cluster, cluster_account):
+    """Open logs on three servers, any of which may be killed; all run again afterwards."""
+    await prepared(cluster_account, replicas=3)
+    async with AsyncExitStack() as stack:
+
+        async def open_one():
+            log = await JetStreamLog.connect(cluster_account.url, user=cluster_account.user, password=cluster_account.password)
+            stack.push_async_callback(log.close)
+            return log
+
+        yield open_one
+    for node in cluster.nodes:
+        if node.process is None:
+            node.start()
+
+
 def entry(subject, body=b"{}", fence=None, last=0):
     """One entry of the log; the subject is short for `farebox.log.<subject>`."""
     guard = Fence(f"farebox.log.{fence}", last) if fence else None

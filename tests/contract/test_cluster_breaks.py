@@ -5,28 +5,8 @@ import asyncio
 import pytest
 
 from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown
-from farebox.log.jetstream import JetStreamLog
-from farebox.log.streams import Sizes
 
 pytestmark = pytest.mark.slow  # choosing a leader takes 4 to 8 s
-
-
-@pytest.fixture
-async def trio(cluster, cluster_account):
-    opened = []
-
-    async def open_one():
-        log = await JetStreamLog.connect(cluster_account.url, user=cluster_account.user, password=cluster_account.password)
-        opened.append(log)
-        return log
-
-    await (await open_one()).prepare("always", ["openai"], 3, sizes=Sizes(log_bytes=64 << 20, blob_bytes=64 << 20))
-    yield open_one
-    for log in opened:
-        await log.close()
-    for node in cluster.nodes:
-        if node.process is None:
-            node.start()
 
 
 async def store(log, fact):
@@ -61,3 +41,17 @@ async def test_the_log_goes_on_when_its_leader_is_killed(cluster, trio, entry, r
     by_seq = {fact.seq: fact for fact in facts}
     for place, seq in enumerate(seqs):
         assert by_seq[seq].body == b"%d" % place
+
+
+async def test_a_reading_goes_on_when_the_server_that_held_its_consumer_is_killed(cluster, trio, entry, reading):
+    log = await trio()
+    reader = reading(log)
+    await store(log, entry("router.routed.-.c.t0", b"0", "router.routed.-.c.t0", 0))
+    await reader.until(1)
+    (following,) = log._followings
+    held = await log._streams._api(f"CONSUMER.INFO.FAREBOX.{following.consumer}", {})
+    next(node for node in cluster.nodes if node.directory.name == held["cluster"]["leader"]).kill()
+    async with asyncio.timeout(25):
+        await store(log, entry("router.routed.-.c.t1", b"1", "router.routed.-.c.t1", 0))
+    facts = await reader.until(2, 25)
+    assert [fact.body for fact in facts] == [b"0", b"1"]

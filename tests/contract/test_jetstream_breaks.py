@@ -236,7 +236,7 @@ async def test_a_delivery_lost_on_the_way_is_read_again(opened, entry, reading):
     reader = reading(log)
     await log.append([entry("router.routed.-.c.t0")])
     await reader.until(1)
-    (following,) = log._followings.values()
+    (following,) = log._followings
     following._pull._on_fact = lambda *_: None  # one delivery vanishes between server and us
     await log.append([entry("router.routed.-.c.t1")])
     await log.append([entry("router.routed.-.c.t2")])

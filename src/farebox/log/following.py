@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from farebox.core.errors import AppendBusy, LogDamaged, LogFull, LogUnfit, NotReachable
@@ -31,12 +31,16 @@ def position_of(info: dict[str, Any]) -> Position:
 
 
 class Following:
-    """One reading: facts from `start` on, through the consumer `consumer`, which nobody else may use at the same time."""
+    """One reading: facts from `start` on, through the consumer `consumer`, which nobody else may use at the same time.
 
-    def __init__(self, connection: Connection, streams: Streams, consumer: str, start: int, only: str) -> None:
+    `another` names the next consumer: that of a server which died cannot be removed, so a reading that breaks takes a new one.
+    """
+
+    def __init__(self, connection: Connection, streams: Streams, another: Callable[[str], str], start: int, only: str) -> None:
         self._connection = connection
         self._streams = streams
-        self._consumer = consumer
+        self._another = another
+        self.consumer = another("")
         self._next = start
         self._only = only
         self._gapless = only == ALL
@@ -44,6 +48,7 @@ class Following:
         self._facts: list[Stored] = []
         self._damage: LogDamaged | None = None
         self._broken = True
+        self._tried = False
         self._ended = False
         self._news = asyncio.Event()
         self._created = ""
@@ -82,9 +87,10 @@ class Following:
         self._broken = False
         try:
             await self._find_place()
-            await self._streams.follower(self._consumer, self._next, self._only)
+            await self._take_another()
+            await self._streams.follower(self.consumer, self._next, self._only)
             self._delivered = 0
-            self._pull = StandingPull(self._connection, self._consumer, BATCH, self._on_fact, self._on_trouble)
+            self._pull = StandingPull(self._connection, self.consumer, BATCH, self._on_fact, self._on_trouble)
             await self._pull.start()
             self._ailing_s = None
         except (NotReachable, AppendBusy, LogFull):
@@ -95,6 +101,13 @@ class Following:
             if not self._may_heal():
                 raise
             await self._later()
+
+    async def _take_another(self) -> None:
+        """Leave the consumer that was tried before, without waiting: the server that had it may be gone."""
+        if self._tried:
+            await self._streams.forget(self.consumer)
+            self.consumer = self._another(self.consumer)
+        self._tried = True
 
     async def _later(self) -> None:
         self._broken = True
@@ -159,6 +172,6 @@ class Following:
         try:
             await self._stop_pull()
             if not self._connection.client.is_closed:
-                await self._streams.drop(self._consumer)
+                await self._streams.drop(self.consumer)
         except NotReachable:
             return

@@ -47,7 +47,7 @@ class JetStreamLog:
         self._streams = Streams(connection, control)
         self._appender = Appender(connection)
         self._blobs = Blobs(connection)
-        self._followings: dict[str, Following] = {}
+        self._followings: set[Following] = set()
         self._answering: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -123,8 +123,8 @@ class JetStreamLog:
         With a fixed consumer name all facts are read and `only` is applied here: such a user may not choose another filter.
         """
         served = ALL if self._consumer else only
-        consumer = self._free_reader()
-        following = self._followings[consumer] = Following(self._connection, self._streams, consumer, start, served)
+        following = Following(self._connection, self._streams, self._free_reader, start, served)
+        self._followings.add(following)
         try:
             async with aclosing(following.facts()) as batches:
                 async for facts in batches:
@@ -132,7 +132,7 @@ class JetStreamLog:
                     if wanted:
                         yield wanted
         finally:
-            del self._followings[consumer]
+            self._followings.discard(following)
 
     async def consume(self, name: str, on: Callable[[Delivery], None]) -> Subscription:
         """Be one of the competing consumers of the durable `name`. Raises LogUnfit when it is missing."""
@@ -187,17 +187,19 @@ class JetStreamLog:
 
     async def close(self) -> None:
         """Let go of everything, at once; readings end."""
-        for following in self._followings.values():
+        for following in self._followings:
             following.end()
         for task in self._answering:
             task.cancel()
         await self._connection.close()
 
-    def _free_reader(self) -> str:
+    def _free_reader(self, left: str) -> str:
+        """Return a consumer to read through that no reading has; the one just `left` comes last."""
         if not self._consumer:
             return f"follow-{os.urandom(8).hex()}"
-        for name in names.reader_names(self._consumer):
-            if name not in self._followings:
+        taken = {following.consumer for following in self._followings} - {left}
+        for name in sorted(names.reader_names(self._consumer), key=lambda name: name == left):
+            if name not in taken:
                 return name
         raise AccessDenied(f"This user may read the log no more than {len(self._followings)} times at once.")
 

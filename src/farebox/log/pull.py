@@ -16,10 +16,12 @@ from farebox.log.names import STREAM
 from farebox.log.raw_client import Ear, NatsSubscription, Reply
 
 EXPIRES_S = 30.0
-BEAT_S = 5.0
+BEAT_S = 2.0
 """The server shows life at least so often while a request is open."""
-SILENCE_S = 2 * BEAT_S + 2
-"""After so much silence the consumer is taken for lost."""
+SILENCE_S = 2 * BEAT_S + 1
+"""After so much silence the consumer is taken for lost: the server that had it may be gone."""
+LATE_S = 1.0
+"""A look that comes so late says nothing about the server: this process itself was busy or frozen."""
 PULL_BYTES_MAX = 8 << 20
 AGAIN_S = 0.25
 """The pause before asking again when the server has no answer at the moment."""
@@ -120,9 +122,12 @@ class StandingPull:
         self._timer = self._loop.call_later(pause_s, self._watch)
 
     def _watch(self) -> None:
-        if self._asked and self._loop.time() - self._heard_s > SILENCE_S:
+        now_s = self._loop.time()
+        if self._timer is not None and now_s > self._timer.when() + LATE_S:
+            self._heard_s = now_s
+        if self._asked and now_s - self._heard_s > SILENCE_S:
             self._asked = 0
-            self._heard_s = self._loop.time()
+            self._heard_s = now_s
             self._on_trouble("The server is silent.")
         self.ask()
         self._later(BEAT_S)

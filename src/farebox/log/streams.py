@@ -186,6 +186,10 @@ class Streams:
         """Remove a consumer if it is there."""
         await self._ask(f"CONSUMER.DELETE.{names.STREAM}.{consumer}", {})
 
+    async def forget(self, consumer: str) -> None:
+        """Have a consumer removed without waiting for it; one that stays is removed by the server after a minute."""
+        await self._connection.send(f"{self._control}.CONSUMER.DELETE.{names.STREAM}.{consumer}", b"")
+
     async def _durable(self, durable: str, ack_wait_s: float) -> None:
         if await self._ask(f"CONSUMER.INFO.{names.STREAM}.{durable}", {}) is not None:
             return
