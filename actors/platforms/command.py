@@ -10,17 +10,14 @@ Exit code 0 and some text is success, anything else a fault. The prompt never st
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Sequence
-
 from actors.platforms.checks import key_is_safe, options_are, variables_are, without
 from actors.platforms.faults import fault, fault_of_cut
+from actors.platforms.plain_text import PlainTextReader, estimated
 from farebox.core.errors import BadSettings
-from farebox.core.events import PlatformReported, QuotaLearned
-from farebox.core.platform import Ask, End, Head, Piece, PlatformKind, Probe, ProbeAnswer, ProcessCall, Reader, Verdict
+from farebox.core.events import PlatformReported
+from farebox.core.platform import Ask, End, PlatformKind, Probe, ProbeAnswer, ProcessCall, Reader, Verdict
 from farebox.core.settings import PlatformSettings
-from farebox.core.terms import Charged, Fault, Usage
-from farebox.core.tokens import estimate
+from farebox.core.terms import Charged, Fault
 
 OPTIONS: dict[str, tuple[str, ...]] = {"keep": (), "directory": ()}
 STDERR_CHARS = 700
@@ -40,59 +37,34 @@ def ask_command(ask: Ask) -> ProcessCall:
     )
 
 
-class CommandReader:
-    """Reads standard output as UTF-8; bytes that are none become U+FFFD."""
+def judge_run(ask: Ask, said: str, end: End) -> Verdict:
+    """Return what a run came to: the answer without the line ends that programs put behind it."""
+    text = said.rstrip("\r\n")
+    why = _why_not(end, text)
+    return Verdict(
+        ok=why is None,
+        text=text,
+        model=ask.model,
+        usage=estimated(ask, text) if why is None else None,
+        finish_reason="stop" if why is None else "",
+        fault=why,
+        charged=_charged(ask, end, why),
+    )
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._text: list[str] = []
 
-    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
-        """A program has no headers."""
-        assert not head.headers, "a program answers without headers"
-        return []
+def _why_not(end: End, text: str) -> Fault | None:
+    if end.cut:
+        return fault_of_cut(end)
+    last_words = end.stderr_tail.strip()[-STDERR_CHARS:]
+    if end.exit_code != 0:
+        return fault("crashed", f"{_how(end.exit_code)} {last_words}")
+    return None if text.strip() else fault("invalid", f"The program wrote nothing. {last_words}")
 
-    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
-        """Read more of standard output."""
-        text = self._decoder.decode(data)
-        self._text.append(text)
-        return [Piece(text)] if text else []
 
-    def end(self, end: End) -> Verdict:
-        """Say what it came to: the answer without the line ends that programs put behind it."""
-        self._text.append(self._decoder.decode(b"", final=True))
-        text = "".join(self._text).rstrip("\r\n")
-        why = self._why_not(end, text)
-        charged = self._charged(end, why)
-        usage = self._estimated(text) if why is None else None
-        return Verdict(
-            ok=why is None,
-            text=text,
-            model=self._ask.model,
-            usage=usage,
-            finish_reason="stop" if why is None else "",
-            fault=why,
-            charged=charged,
-        )
-
-    def _why_not(self, end: End, text: str) -> Fault | None:
-        if end.cut:
-            return fault_of_cut(end)
-        if end.exit_code != 0:
-            return fault("crashed", f"{_how(end.exit_code)} {end.stderr_tail.strip()[-STDERR_CHARS:]}")
-        return (
-            None if text.strip() else fault("invalid", f"The program wrote nothing. {end.stderr_tail.strip()[-STDERR_CHARS:]}")
-        )
-
-    def _charged(self, end: End, why: Fault | None) -> Charged:
-        if self._ask.settings.billing == "free" or end.surely_unsent:
-            return "none"
-        return "known" if why is None else "possible"
-
-    def _estimated(self, text: str) -> Usage:
-        read = estimate(self._ask.system) + estimate(self._ask.prompt)
-        return Usage(input_tokens=read, output_tokens=estimate(text), source="estimated")
+def _charged(ask: Ask, end: End, why: Fault | None) -> Charged:
+    if ask.settings.billing == "free" or end.surely_unsent:
+        return "none"
+    return "known" if why is None else "possible"
 
 
 def _how(exit_code: int | None) -> str:
@@ -103,7 +75,7 @@ def _how(exit_code: int | None) -> str:
 
 def read_command(ask: Ask) -> Reader:
     """Return a reader for one run."""
-    return CommandReader(ask)
+    return PlainTextReader(ask, judge_run)
 
 
 def probe_program(_name: str, settings: PlatformSettings) -> Probe:

@@ -6,23 +6,19 @@ The option `wire` says how: `chat` (HTTP, like `compatible`), `stream-json` (a p
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Sequence
-
 from actors.platforms import command, compatible
 from actors.platforms.checks import key_is_safe, options_are, url_works
 from actors.platforms.faults import fault_of_cut
+from actors.platforms.plain_text import PlainTextReader, estimated
 from actors.platforms.stream_json import StreamJsonReader
 from farebox.core.digest import chunks, digest
 from farebox.core.errors import BadSettings
-from farebox.core.events import PlatformReported, QuotaLearned
+from farebox.core.events import PlatformReported
 from farebox.core.platform import (
     Ask,
     Call,
     End,
-    Head,
     InlineCall,
-    Piece,
     PlatformKind,
     Probe,
     ProbeAnswer,
@@ -31,8 +27,6 @@ from farebox.core.platform import (
     Verdict,
 )
 from farebox.core.settings import PlatformSettings
-from farebox.core.terms import Usage
-from farebox.core.tokens import estimate
 
 WIRES = ("chat", "stream-json", "inline")
 MODEL = "rehearsal-small"
@@ -57,46 +51,25 @@ def ask_rehearsal(ask: Ask) -> Call:
             return compatible.ask_chat(ask)
 
 
-class InlineReader:
-    """Reads an answer that was computed here: text, and an end."""
-
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._text: list[str] = []
-
-    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
-        """There are no headers."""
-        assert not head.headers, "a computed answer has no headers"
-        return []
-
-    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
-        """Read more text."""
-        text = self._decoder.decode(data)
-        self._text.append(text)
-        return [Piece(text)] if text else []
-
-    def end(self, end: End) -> Verdict:
-        """Say what it came to; the tokens are computed, not counted by a model."""
-        text = "".join(self._text)
-        if end.cut:
-            return Verdict(ok=False, text=text, fault=fault_of_cut(end))
-        read = estimate(self._ask.system) + estimate(self._ask.prompt)
-        return Verdict(
-            ok=True,
-            text=text,
-            model=compatible.model_of(self._ask) or MODEL,
-            usage=Usage(input_tokens=read, output_tokens=estimate(text), source="computed"),
-            finish_reason="stop",
-            charged="known",
-        )
+def judge_computed(ask: Ask, text: str, end: End) -> Verdict:
+    """Return what a computed answer came to; its tokens are computed, not counted by a model."""
+    if end.cut:
+        return Verdict(ok=False, text=text, fault=fault_of_cut(end))
+    return Verdict(
+        ok=True,
+        text=text,
+        model=compatible.model_of(ask) or MODEL,
+        usage=estimated(ask, text, "computed"),
+        finish_reason="stop",
+        charged="known",
+    )
 
 
 def read_rehearsal(ask: Ask) -> Reader:
     """Return a reader for the chosen wire."""
     match wire_of(ask.settings):
         case "inline":
-            return InlineReader(ask)
+            return PlainTextReader(ask, judge_computed)
         case "stream-json":
             return StreamJsonReader(ask)
         case _:

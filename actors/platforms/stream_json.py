@@ -12,13 +12,13 @@ from typing import Any
 
 from actors.platforms.faults import fault, fault_of_answer, fault_of_cut
 from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
+from actors.platforms.plain_text import estimated
 from actors.platforms.plan_windows import learned_from
 from farebox.core import money
 from farebox.core.errors import BadInput
 from farebox.core.events import QuotaLearned
 from farebox.core.platform import Ask, End, Head, Piece, Verdict
 from farebox.core.terms import Charged, ErrorClass, Fault, Usage
-from farebox.core.tokens import estimate
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
 """A `result` repeats the whole text in one line."""
@@ -71,7 +71,7 @@ class StreamJsonReader:
         text = self._answer(why)
         usage = _usage(at(self._result, "usage"))
         if usage is None and why is None:
-            usage = self._estimated(text)
+            usage = estimated(self._ask, text)
         charged: Charged = "known" if usage is not None else "possible"
         if usage is None and self._surely_unbilled(end, why):
             charged = "none"
@@ -175,10 +175,6 @@ class StreamJsonReader:
         if why is None or self._text or self._whole:
             return False
         return end.surely_unsent or why.error_class in _UNBILLED
-
-    def _estimated(self, text: str) -> Usage:
-        read = estimate(self._ask.system) + estimate(self._ask.prompt)
-        return Usage(input_tokens=read, output_tokens=estimate(text), source="estimated")
 
 
 def _usage(usage: Any) -> Usage | None:
