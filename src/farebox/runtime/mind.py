@@ -57,7 +57,6 @@ class Mind:
         self._busy: dict[Key, Decision] = {}
         self._waits: dict[Key, int] = {}
         self._live = False
-        self._woken = False
         self._solo = actor.pace == "writer"
         self._ahead: Any = copy.deepcopy(self.state) if self._solo else self.state
         self._ahead_ids: set[str] = set()
@@ -198,13 +197,17 @@ class Mind:
         facts: list[Fact] = []
         while pending and len(facts) < AHEAD_MAX:
             one = pending[0]
-            said = self.actor.decide(self._ahead, one)
-            if not said:
+            try:
+                stamped = self._stamped(one, self.actor.decide(self._ahead, one))
+            except Exception:
+                if not facts:
+                    raise
+                break  # What is folded into the state must be said first; then the same breaks again.
+            if not stamped:
                 heard.append(pending.popleft())
                 self._woken = self._woken and not isinstance(one, Wake)
                 continue
             # Who has more to say than one append holds is asked again after it.
-            stamped = self._stamped(one, said)
             for fact in stamped:
                 self._ahead = self.actor.evolve(self._ahead, fact)
             facts += stamped

@@ -1,5 +1,7 @@
 """Mind: what is refused, unknown or repeated."""
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -182,6 +184,26 @@ def test_a_writer_that_gets_no_answer_first_reads_what_it_stored_before(make_des
     assert list(mind.decisions()) == [], "the state does not know the first grant yet, the fence does"
     desk.read(mind)
     assert [fact.task for fact in desk.all(mind)] == ["b"]
+    assert desk.subjects.count("quota.reserved.p.c.a") == 1
+
+
+def test_what_a_writer_decided_before_it_broke_is_neither_lost_nor_granted_twice(desk):
+    def brittle(state: quota.Quota, heard: TaskRouted) -> list[QuotaReserved]:
+        if heard.task == "bad":
+            raise ZeroDivisionError
+        return quota.ACTOR.decide(state, heard)
+
+    mind = desk.mind(dataclasses.replace(quota.ACTOR, decide=brittle))
+    waiting(desk, "a", "bad")
+    desk.read(mind)
+    (decision,) = mind.decisions()
+    assert [fact.task for fact in decision.facts] == ["a"]
+    assert desk.append(mind, decision)
+    desk.read(mind)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            list(mind.decisions())
+    assert msgspec.json.encode(mind.state, order="sorted") == msgspec.json.encode(mind._ahead, order="sorted")
     assert desk.subjects.count("quota.reserved.p.c.a") == 1
 
 
