@@ -5,8 +5,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from farebox.core import subjects
+from farebox.core import subjects, wire
 from farebox.core.errors import BadFact
 from farebox.core.events import (
     FACTS,
@@ -35,8 +37,22 @@ PLACES = {
 }  # fmt: skip
 
 
-def sample(row):
+WISH = TaskSubmitted
+"""The platform that it names is a wish, not its lane."""
+
+
+def golden(row):
     return msgspec.json.decode((EVENTS / f"{row.fact.__name__}.v1.json").read_bytes(), type=row.fact)
+
+
+def sample(row):
+    """Return the golden fact without what its place in the log leaves out."""
+    fields = {}
+    if row.place not in {Place.TASK, Place.LANE_TASK}:
+        fields = {"chain": "-", "task": "-"}
+    elif row.place is Place.TASK and hasattr(golden(row), "platform") and row.fact is not WISH:
+        fields = {"platform": "-"}
+    return msgspec.structs.replace(golden(row), **fields)
 
 
 def name(row):
@@ -146,6 +162,49 @@ def test_a_fact_whose_subject_writer_and_body_disagree_is_refused():
             subjects.verify(subject, done)
     with pytest.raises(BadFact):
         subjects.verify("farebox.log.adapter.reported.p.-.-", PlatformReported(platform="q"))
+
+
+def spoken_of(row, fact):
+    """Return lane, chain and task that a body speaks of."""
+    lane = "-" if row.fact is WISH else getattr(fact, "platform", "-")
+    if row.place is Place.BATCH and fact.chain == "-":
+        return lane, fact.batch, fact.task
+    return lane, fact.chain, fact.task
+
+
+def has_place(row, lane, chain, task, batch):
+    """Say whether a fact of the row may stand there at all."""
+    wanted = {
+        Place.TASK: (False, True, True),
+        Place.LANE_TASK: (True, True, True),
+        Place.LANE: (True, False, False),
+        Place.BATCH: (False, True, False),
+        Place.ALONE: (False, False, False),
+    }[row.place]
+    return wanted == tuple(token != "-" for token in (lane, chain, task)) and (row.place is not Place.BATCH or chain == batch)
+
+
+TOKENS = st.sampled_from(["-", "-", "a", "b"])
+
+
+@given(
+    row=st.sampled_from([*TABLE, subjects.LIVE_ROW]),
+    body=st.tuples(*[TOKENS] * 4),
+    place=st.tuples(*[TOKENS] * 3),
+    true=st.booleans(),
+)
+def test_a_fact_is_believed_where_body_and_subject_agree_in_every_token_and_nowhere_else(row, body, place, true):
+    lane, chain, task, batch = body
+    told = {"chain": chain, "task": task, "batch": batch} | ({"platform": lane} if hasattr(golden(row), "platform") else {})
+    fact = msgspec.structs.replace(golden(row), **told)
+    if true:
+        place = spoken_of(row, fact)
+    subject = ".".join(["farebox", "live" if row is subjects.LIVE_ROW else "log", row.writer, row.token, *place])
+    if place == spoken_of(row, fact) and has_place(row, *place, batch):
+        assert wire.decode(subject, wire.encode(fact), seq=9).seq == 9
+    else:
+        with pytest.raises(BadFact):
+            wire.decode(subject, wire.encode(fact), seq=9)
 
 
 def test_what_belongs_to_no_task_stands_alone():

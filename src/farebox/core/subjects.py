@@ -2,6 +2,9 @@
 
     farebox.log.<writer>.<token>.<lane>.<chain>.<task>
 
+Body and subject say the same in every token: where the subject says `-`, the body names nothing either. Only the platform
+of a submission is not its lane but a wish, and a batch may be named as the chain of its tasks.
+
 Subjects, permissions (runtime/permissions.py), tests and docs are all made from `TABLE`. Facts that guard each other carry the
 same filter string; no unfenced fact may match a fence's filter (a test holds that).
 """
@@ -184,16 +187,18 @@ def _placed(row: Row, root: str = LOG) -> Callable[[e.Fact], str]:
     """Return what makes the subject of a row's fact; made once, because each fact needs its subject several times."""
     prefix = f"{root}.{row.writer}.{row.token}"
     match row.place:
-        case Place.TASK:
+        case Place.TASK if "platform" in row.fact.__struct_fields__ and row.fact is not e.TaskSubmitted:
+            return lambda fact: f"{prefix}.{_absent(_lane(fact))}.{_known(fact.chain)}.{_known(fact.task)}"
+        case Place.TASK:  # without a lane; the platform of a submission is a wish
             return lambda fact: f"{prefix}.-.{_known(fact.chain)}.{_known(fact.task)}"
         case Place.LANE_TASK:
             return lambda fact: f"{prefix}.{_known(_lane(fact))}.{_known(fact.chain)}.{_known(fact.task)}"
         case Place.LANE:
-            return lambda fact: f"{prefix}.{_known(_lane(fact))}.-.-"
+            return lambda fact: f"{prefix}.{_known(_lane(fact))}.{_absent(fact.chain)}.{_absent(fact.task)}"
         case Place.BATCH:
-            return lambda fact: f"{prefix}.-.{_known(fact.batch)}.-"
+            return lambda fact: f"{prefix}.-.{_batch(fact)}.{_absent(fact.task)}"
         case Place.ALONE:  # pragma: no branch - there is no other place
-            return lambda _fact: f"{prefix}.-.-.-"
+            return lambda fact: f"{prefix}.-.{_absent(fact.chain)}.{_absent(fact.task)}"
 
 
 def _lane(fact: e.Fact) -> str:
@@ -204,6 +209,19 @@ def _known(token: str) -> str:
     if not ids.is_id(token):
         raise BadFact(f"{token[:64]!r} cannot stand in a subject.")
     return token
+
+
+def _batch(fact: e.Fact) -> str:
+    """Return the batch that a fact speaks of, which is also the chain of its tasks."""
+    _absent(fact.chain, but=fact.batch)
+    return _known(fact.batch)
+
+
+def _absent(token: str, but: str = ids.NONE) -> str:
+    """Return `-`, which stands where a fact speaks of nothing. Raises BadFact for a body that says more (than `but`)."""
+    if token not in {ids.NONE, but}:
+        raise BadFact(f"{token[:64]!r} stands in a body that must not speak of it.")
+    return ids.NONE
 
 
 def _token(token: str) -> str:
