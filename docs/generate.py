@@ -40,6 +40,7 @@ SETTINGS_SAID: dict[str, str] = {
     "bus.server": "A NATS server that is already there, `nats://HOST:PORT`. Empty: the embedded engine.",
     "bus.context": "A context of the nats CLI instead.",
     "bus.user": "Who logs in.",
+    "bus.replicas": "On so many servers of a cluster the log is kept (when it is made). 0: 3 in a cluster, else 1.",
     "bus.password_env": "The *name* of the environment variable that holds the password.",
     "store.dir": "The folder of the embedded engine: log, views, keys, spool.",
     "platforms.NAME.kind": "How it is spoken to: "

@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -32,12 +32,16 @@ BUILT_IN = "built in"
 
 
 class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[bus]`: where the log is, when it is not the embedded one. `password_env` names a variable, never the password."""
+    """`[bus]`: where the log is, when it is not the embedded one. `password_env` names a variable, never the password.
+
+    `replicas` counts when the log is made: on so many servers of a cluster; 0 stands for 3 there and 1 on a single server.
+    """
 
     server: str = ""
     context: str = ""
     user: str = ""
     password_env: str = ""
+    replicas: Literal[0, 1, 3, 5] = 0
 
 
 class StorePlace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,7 +242,8 @@ def _dotted(name: str, known: Layer) -> str:
 
 def _typed(key: str, text: str) -> Any:
     """Return lists, objects, numbers and booleans of a variable as JSON says them; text where text is expected."""
-    hints = get_type_hints(PlatformSettings if key.startswith("platforms.") else Settings)
+    kinds: dict[str, type[Struct]] = {"platforms": PlatformSettings, "bus": Bus, "store": StorePlace}
+    hints = get_type_hints(kinds.get(key.partition(".")[0], Settings))
     hint = hints.get(key.rpartition(".")[2], str)
     if hint is str:
         return text

@@ -94,7 +94,7 @@ def _named(server: str | None, context: str | None, bus: Bus, environment: Mappi
 
 def _of_context(name: str, environment: Mapping[str, str]) -> Where:
     context = contexts.load(name, environment)
-    where = _of_url(context.url.split(",")[0].strip(), f'nats context "{name}"')
+    where = _of_url(context.url, f'nats context "{name}"')
     return msgspec.structs.replace(
         where,
         user=context.user or where.user,
@@ -105,7 +105,12 @@ def _of_context(name: str, environment: Mapping[str, str]) -> Where:
 
 
 def _of_url(url: str, origin: str) -> Where:
-    """Take user and password out of the address, so that no message can show them."""
+    """Take user and password out of the address, so that no message shows them. Servers of a cluster stand between commas."""
+    first, *others = [_of_one(part.strip(), origin) for part in url.split(",")]
+    return msgspec.structs.replace(first, url=",".join(where.url for where in (first, *others)))
+
+
+def _of_one(url: str, origin: str) -> Where:
     try:
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         host, port = parts.hostname, parts.port

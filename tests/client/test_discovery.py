@@ -52,7 +52,7 @@ def test_the_order_is_argument_variables_named_contexts_settings_engine_selected
     bus = Bus(server="nats://toml:1")
     variables = {"FAREBOX_SERVER": "nats://fs:1", "NATS_URL": "nats://nu:1", "NATS_CONTEXT": "creds"}
     assert found(home, running, "nats://arg:1", "prod", variables, bus=bus).url == "nats://arg:1"
-    assert found(home, running, None, "prod", variables, bus=bus).url == "nats://prod:4222"
+    assert found(home, running, None, "prod", variables, bus=bus).url == "nats://prod:4222,nats://prod2:4222"
     assert found(home, running, environment=variables, bus=bus).url == "nats://fs:1"
     del variables["FAREBOX_SERVER"]
     assert found(home, running, environment=variables, bus=bus).url == "nats://nu:1"
@@ -61,7 +61,7 @@ def test_the_order_is_argument_variables_named_contexts_settings_engine_selected
     assert found(home, running, bus=bus).url == "nats://toml:1"
     assert found(home, running, bus=Bus(context="prod")).user == "u"
     assert found(home, running).url == "nats://e:1"
-    assert found(home).url == "nats://prod:4222"
+    assert found(home).url == "nats://prod:4222,nats://prod2:4222"
     assert found(home, store_given=True) is None
     assert found(home, running, environment={"NATS_URL": "nats://nu:1"}, store_given=True).url == "nats://e:1"
 
@@ -80,6 +80,13 @@ def test_the_running_engine_gives_its_login_and_a_dead_one_does_not_count(home, 
 def test_a_context_brings_its_login(home):
     where = found(home, context="prod")
     assert (where.user, where.password, where.inbox_prefix, where.origin) == ("u", "p", "_IN", 'nats context "prod"')
+
+
+def test_several_servers_of_a_cluster_stand_between_commas_and_the_first_brings_the_login(home):
+    where = found(home, server="nats://me:pw@a:1, nats://other:secret@b, c:3")
+    assert (where.url, where.user, where.password) == ("nats://a:1,nats://b:4222,nats://c:3", "me", "pw")
+    with pytest.raises(BadSettings, match="x is no address"):
+        found(home, server="nats://a:1,http://u:secret@x")
 
 
 def test_user_and_password_leave_the_address_and_later_sources_fill_in(home):

@@ -29,9 +29,11 @@ class Ack(Struct, frozen=True):
 
 
 TURN_ON = "Start it with: nats-server -c nats.conf — or take the one that comes with farebox: farebox up"
+FEW_PEERS = "Start the missing servers of the cluster, or keep the log on fewer: [bus] replicas = 1 in farebox.toml"
 _ack = msgspec.json.Decoder(Ack)
 _LAST_SEQ = re.compile(r"wrong last sequence: (\d+)")
 _FENCE = 10071
+_PEERS = 10005
 _NOT_NOW = frozenset({
     10008,  # JetStream system temporarily unavailable
     10009,  # no leader
@@ -72,7 +74,7 @@ def raise_api(error: ApiError) -> NoReturn:
     for codes, kind in kinds.items():
         if error.err_code in codes:
             raise kind(f"The server says: {text}.")
-    raise LogUnfit(f"The server says: {text}.")
+    raise LogUnfit(f"The server says: {text}.", hint=FEW_PEERS if error.err_code == _PEERS else "")
 
 
 def document(reply: Reply) -> dict[str, Any]:

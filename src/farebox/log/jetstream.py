@@ -35,6 +35,7 @@ from farebox.log.raw_client import NatsSubscription, Reply
 from farebox.log.streams import Sizes, Streams, stream_configs
 
 READ_WAIT_S = 5.0
+REPLICAS_OF_A_CLUSTER = 3
 """So long a read is tried again over breaks before the server counts as away."""
 
 
@@ -81,13 +82,17 @@ class JetStreamLog:
         self,
         durability: str,
         adapters: Sequence[str],
-        replicas: int = 1,
+        replicas: int = 0,
         *,
         sizes: Sizes | None = None,
         ack_wait_s: float = names.ACK_WAIT_S,
     ) -> None:
-        """Make the streams, the bucket and a durable for each platform in `adapters`, where missing. For init only."""
-        configs = stream_configs(durability, replicas, sizes or Sizes())
+        """Make the streams, the bucket and a durable for each platform in `adapters`, where missing. For init only.
+
+        `replicas` 0 stands for 3 in a cluster and 1 on a single server.
+        """
+        copies = replicas or (REPLICAS_OF_A_CLUSTER if self._connection.client.in_cluster else 1)
+        configs = stream_configs(durability, copies, sizes or Sizes())
         await self._streams.prepare(adapters, configs, ack_wait_s)
 
     async def check(self) -> None:

@@ -72,6 +72,11 @@ class RawClient(Client):
         """Whether the server says that JetStream is on."""
         return bool(self._server_info.get("jetstream"))
 
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the server says that it is one of a cluster."""
+        return bool(self._server_info.get("cluster"))
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         ear = self._ears.get(sid)
         if ear is None:
