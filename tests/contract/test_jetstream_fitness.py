@@ -246,15 +246,19 @@ async def test_what_is_stored_is_said_again_for_those_who_must_not_hear_refusals
         assert [(await heard.get())[1], (await heard.get())[1]] == [b"1", b"3"]
 
 
-def test_the_one_overridden_method_of_nats_py_is_as_we_know_it():
-    """After an update of nats-py: read the new _process_msg and what calls it, then correct RawClient and this test."""
-    known = ["self", "sid", "subject", "reply", "data", "headers"]
-    assert list(inspect.signature(Client._process_msg).parameters) == known
-    assert list(inspect.signature(RawClient._process_msg).parameters) == known
-    assert inspect.iscoroutinefunction(Client._process_msg)
-    assert "await self.nc._process_msg(sid, subject, reply, payload, hdr)" in inspect.getsource(
-        nats.protocol.parser.Parser.parse
-    )
+def test_the_overridden_methods_of_nats_py_are_as_we_know_them():
+    """After an update of nats-py: read the new parse and publish and what calls them, then correct RawClient and this test."""
+    assert "self._ps: Parser = Parser(self)" in inspect.getsource(Client.__init__)
+    assert "await self._ps.parse(b)" in inspect.getsource(Client._read_loop)
+    parse, publish = nats.protocol.parser.Parser.parse, Client._send_publish
+    assert "await self.nc._process_msg(sid, subject, reply, payload, hdr)" in inspect.getsource(parse)
+    assert list(inspect.signature(Client.publish).parameters) == list(inspect.signature(RawClient.publish).parameters)
+    for line in (
+        "await self._send_command(pub_cmd)",
+        "if self._flush_queue is not None and self._flush_queue.empty():",
+        "await self._flush_pending()",
+    ):
+        assert line in inspect.getsource(publish)
 
 
 async def test_the_buffer_of_nats_py_is_emptied_when_told(own_server, logs):
