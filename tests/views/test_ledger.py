@@ -186,6 +186,18 @@ LIES = {
     "another task": Stored(GOOD.subject.replace("t1", "t2"), GOOD.body, 9, AT_MS),
     "another writer": Stored(completed("t1", 9).subject, GOOD.body, 9, AT_MS),
     "another lane": Stored(completed("t1", 9).subject.replace(".p1.", ".p2."), completed("t1", 9).body, 9, AT_MS),
+    "a lane where its subject has none": Stored(
+        completed("t1", 9).subject.replace(".adapter.completed.p1.", ".router.completed.-."), completed("t1", 9).body, 9, 1
+    ),
+    "a report that speaks of a task": Stored(
+        "farebox.log.adapter.reported.p1.-.-", b'{"fact":"PlatformReported","platform":"p1","task":"t1"}', 9, AT_MS
+    ),
+    "settings that speak of a chain": Stored(
+        "farebox.log.engine.settings.-.-.-", b'{"fact":"SettingsAdopted","chain":"c1","batch":"c1"}', 9, AT_MS
+    ),
+    "a batch in another chain": Stored(
+        "farebox.log.client.batch_submitted.-.b1.-", b'{"fact":"BatchSubmitted","chain":"c1","batch":"b1","count":1}', 9, AT_MS
+    ),
     "no place in the log": Stored("farebox.elsewhere", GOOD.body, 9, AT_MS),
     "a status that is none": Stored(completed("t1", 9).subject, completed("t1", 9).body.replace(b'"completed"', b'"x"'), 9, 1),
     "money as a float": Stored(charged("t1", 9).subject, charged("t1", 9).body.replace(b'"0.5"', b'"5e-1"'), 9, AT_MS),
@@ -226,6 +238,13 @@ def test_a_fact_may_be_written_in_any_way_that_json_allows() -> None:
     found = questions.result(ledger, "t1", "t1")
     assert found is not None
     assert found.output == "a\nb\x00c\u2028 😀 \t"
+
+
+def test_a_batch_may_be_named_as_the_chain_of_its_tasks() -> None:
+    body = b'{"fact":"BatchSubmitted","chain":"b1","batch":"b1","count":1}'
+    ledger = memory(Stored("farebox.log.client.batch_submitted.-.b1.-", body, 1, AT_MS))
+    assert quarantined(ledger) == {}
+    assert questions.counts(ledger)["views"]["batches"] == 1
 
 
 def test_a_fact_of_yesterday_is_read_through_its_upcasts(monkeypatch: pytest.MonkeyPatch) -> None:

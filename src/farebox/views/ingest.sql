@@ -29,6 +29,8 @@ SELECT fact, coalesce(list(seq) FILTER (doubted), []) AS doubted FROM (
         prefix || CASE WHEN laned THEN platform ELSE '-' END || '.' || CASE tail
             WHEN 'task' THEN chain || '.' || task WHEN 'batch' THEN batch || '.-' ELSE '-.-' END,
         other_prefix || CASE WHEN other_laned THEN platform ELSE '-' END || '.' || chain || '.' || task), false)
+    OR tail <> 'task' AND (task <> '-' OR chain <> '-' AND (tail <> 'batch' OR chain <> batch))
+    OR fact = 'TaskCompleted' AND platform <> '-' AND split_part(subject, '.', 5) = '-'
     OR coalesce(version, 1) <> current OR attempt NOT BETWEEN 0 AND 10000
     OR fact = 'TaskCompleted' AND coalesce(status, '') NOT IN ('completed', 'failed', 'cancelled')
     OR fact = 'CostRecorded' AND status NOT IN ('priced', 'unpriced', 'estimated', 'possible')
