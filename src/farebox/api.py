@@ -16,6 +16,9 @@ Json = dict[str, Any]
 ANSWER_S = 10.0
 """How long an answer may take beyond what was asked to wait for."""
 
+TROUBLE_S = 3.0
+"""How long the engine may take to say what is wrong."""
+
 
 async def ask(log: Log, name: str, question: Mapping[str, object], *, timeout_s: float = ANSWER_S) -> Json:
     """Return the engine's document. Raises what the engine says, NotReachable when nobody answers."""
@@ -29,6 +32,15 @@ async def ask(log: Log, name: str, question: Mapping[str, object], *, timeout_s:
     if "error" in answer and "schema" not in answer:
         raise raised(answer["error"])
     return answer
+
+
+async def trouble(log: Log, *, timeout_s: float = TROUBLE_S) -> FareboxError | None:
+    """Return what keeps facts from being stored, as the engine sees it; None if nothing does, or nobody answers."""
+    try:
+        told = (await ask(log, "info", {}, timeout_s=timeout_s)).get("trouble")
+    except FareboxError:
+        return None
+    return raised(told) if told else None
 
 
 def raised(error: Json) -> FareboxError:

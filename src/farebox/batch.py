@@ -18,7 +18,7 @@ from farebox.core.errors import BadFact, BadInput
 from farebox.core.results import ErrorShown, Result
 from farebox.inputs import canonical_lines, restored_lines
 from farebox.log.port import Stored
-from farebox.posting import WRITER, new_id, say_first
+from farebox.posting import WRITER, keep, new_id, say_first
 from farebox.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Batch:
             parallel=self._parallel,
             fail_fast=self._fail_fast,
             sha256=hashlib.sha256(lines).hexdigest(),
-            lines_ref=await self._client.log.put_blob(lines),
+            lines_ref=await keep(self._client.log, lines),
             source=self._source[:1024],
         )
         await self._found(await say_first(self._client.log, fact))

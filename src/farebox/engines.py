@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from farebox.core.actor import Actor
     from farebox.log.port import Log
     from farebox.runtime.engine import Engine
+    from farebox.runtime.parts import Parts
+    from farebox.runtime.room import Room
     from farebox.runtime.store import Store
 
 INITIALISED = "initialised"
@@ -54,10 +56,10 @@ class Hosted:
 
 
 @asynccontextmanager
-async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
+async def embedded(store: Path, config: Config | None = None, parts: Parts | None = None) -> AsyncGenerator[Hosted]:
     """Run an engine with its own server over a store folder. Raises StoreInUse when another one has it."""
     from farebox.runtime.embedded import EmbeddedServer  # noqa: PLC0415 - the whole engine
-    from farebox.runtime.room import watch_room  # noqa: PLC0415
+    from farebox.runtime.room import Room  # noqa: PLC0415
 
     config = full(config)
     async with AsyncExitStack() as stack:
@@ -69,8 +71,9 @@ async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[
         stack.push_async_callback(server.stop)
         watched = asyncio.ensure_future(server.watch())
         stack.push_async_callback(_cancelled, watched)
-        room = asyncio.ensure_future(watch_room(place.free_bytes, server.restart, _report))
-        stack.push_async_callback(_cancelled, room)
+        room = Room(place.path, place.free_bytes, _report)
+        looking = asyncio.ensure_future(room.watch(server.restart, server.log))
+        stack.push_async_callback(_cancelled, looking)
         login = server.login("engine")
         log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
         async with AsyncExitStack() as short:
@@ -78,21 +81,26 @@ async def embedded(store: Path, config: Config | None = None) -> AsyncGenerator[
             init = server.login("init")
             maker = await _connect(short, init.url, init.user, init.password, init.inbox_prefix, "")
             await _prepared(place, maker, config, platforms)
-        engine = await _running(stack, log, config, place, login.url)
+        engine = await _running(stack, log, config, place, login.url, room, parts)
         credentials = place.write("client.json", server.login("client"))
         _write_record(stack, place, login.url, credentials)
         yield Hosted(engine, login.url, store, credentials, watched)
 
 
 @asynccontextmanager
-async def joined(where: Where, store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
+async def joined(where: Where, store: Path, config: Config | None = None, parts: Parts | None = None) -> AsyncGenerator[Hosted]:
     """Run an engine on a server that is already there; views, keys and spool live in `store`."""
+    from farebox.runtime.room import Room  # noqa: PLC0415 - the whole engine
+
     config = full(config)
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
+        room = Room(place.path, place.free_bytes, _report)
+        looking = asyncio.ensure_future(room.watch())
+        stack.push_async_callback(_cancelled, looking)
         log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, "")
         await _prepared(place, log, config, list(config.settings.platforms), elsewhere=where.url)
-        engine = await _running(stack, log, config, place, where.url)
+        engine = await _running(stack, log, config, place, where.url, room, parts)
         credentials = place.write("client.json", where)
         _write_record(stack, place, where.url, credentials)
         yield Hosted(engine, where.url, store, credentials, None)
@@ -102,6 +110,7 @@ async def joined(where: Where, store: Path, config: Config | None = None) -> Asy
 async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[Hosted]:
     """Serve the views of a store without any actor: for one question while no engine runs. Raises LogUnfit if it is empty."""
     from farebox.runtime.embedded import EmbeddedServer  # noqa: PLC0415 - the whole engine
+    from farebox.runtime.room import Room  # noqa: PLC0415
 
     config = full(config)
     if not (store / INITIALISED).exists():
@@ -115,10 +124,27 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
         login = server.login("engine")
         log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
         await log.check()
-        engine = await _running(stack, log, config, place, login.url, only_views=True)
+        room = Room(place.path, place.free_bytes, _report)
+        engine = await _running(stack, log, config, place, login.url, room, only_views=True)
         credentials = place.write("client.json", server.login("client"))
         _write_record(stack, place, login.url, credentials)
         yield Hosted(engine, login.url, store, credentials, None)
+
+
+@asynccontextmanager
+async def alone(where: Where, store: Path, parts: Parts, config: Config | None = None) -> AsyncGenerator[Hosted]:
+    """Run some actors on a server that is already there, under a login of their own; key, spool and snapshots are in `store`."""
+    from farebox.runtime.room import Room  # noqa: PLC0415 - the whole engine
+
+    config = full(config)
+    async with AsyncExitStack() as stack:
+        place = _open_store(stack, store)
+        consumer = f"{where.user}-1" if where.inbox_prefix else ""
+        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, consumer)
+        room = Room(place.path, place.free_bytes, _report)
+        engine = await _running(stack, log, config, place, where.url, room, parts)
+        _write_record(stack, place, where.url, "")
+        yield Hosted(engine, where.url, store, Path(), None)
 
 
 def tune() -> None:
@@ -133,6 +159,13 @@ def full(config: Config | None) -> Config:
     if config.settings.platforms:
         return config
     return load(kinds=platform_kinds(), flags=config.flags, file=Path(config.file) if config.file else None)
+
+
+def parts(config: Config, only: Sequence[str], without: Sequence[str]) -> Parts:
+    """Return which actors shall run here. Raises BadInput for a name that is none."""
+    from farebox.runtime.parts import chosen  # noqa: PLC0415
+
+    return chosen(only, without, [actor.name for actor in actors()], config.settings.platforms)
 
 
 def actors() -> tuple[Actor[Any], ...]:
@@ -191,19 +224,21 @@ async def _prepared(place: Store, log: Any, config: Config, platforms: list[str]
     """Make the streams on the first start of a store, and never again: what is missing later was lost, and is said."""
     marked = (place.path / INITIALISED).exists()
     if not marked:
-        await log.prepare(config.settings.durability, platforms)
+        await log.prepare(config.settings.durability, platforms, config.bus.replicas)
         where = f"{ELSEWHERE}{elsewhere}\n" if elsewhere else ""
         place.write(INITIALISED, f"The streams of this store were made. Do not remove.\n{where}".encode())
     await log.check()
     if marked:
-        await log.prepare(config.settings.durability, platforms)
+        await log.prepare(config.settings.durability, platforms, config.bus.replicas)
 
 
 async def _running(
-    stack: AsyncExitStack, log: Log, config: Config, place: Store, url: str, *, only_views: bool = False
-) -> Engine:
+    stack: AsyncExitStack, log: Log, config: Config, place: Store, url: str, room: Room, parts: Parts | None = None,
+    *, only_views: bool = False,
+) -> Engine:  # fmt: skip
     from farebox.runtime import caller  # noqa: PLC0415
     from farebox.runtime.engine import Engine  # noqa: PLC0415
+    from farebox.runtime.parts import ALL_PARTS  # noqa: PLC0415
     from farebox.runtime.prices import compile_prices  # noqa: PLC0415
     from farebox.runtime.process_tree import end_orphans  # noqa: PLC0415
     from farebox.views.desk import Desk  # noqa: PLC0415
@@ -214,8 +249,9 @@ async def _running(
     kinds = {kind.name: kind for kind in platform_kinds()}
     stack.push_async_callback(caller.close)
     local = config.settings.platforms if only_views else await _with_stand_ins(stack, config.settings.platforms)
-    desk = Desk(place.path / "views" / "ledger.duckdb")
-    for notice in desk.notices:
+    parts = parts or ALL_PARTS
+    desk = None if parts.alone else Desk(place.path / "views" / "ledger.duckdb")
+    for notice in desk.notices if desk else ():
         _report(notice)
     about = {
         "version": __version__,
@@ -228,7 +264,7 @@ async def _running(
     engine = Engine(
         log, config.settings, actors=() if only_views else actors(), kinds=kinds, prices=compile_prices(),
         views=desk, folder=place.path, secret=place.key(), about=about,
-        local=local, environ=os.environ,
+        local=local, environ=os.environ, trouble=room.trouble, parts=parts,
     )  # fmt: skip
     stack.push_async_callback(engine.stop)
     await (engine.look() if only_views else engine.start())
@@ -254,7 +290,7 @@ async def _with_stand_ins(stack: AsyncExitStack, platforms: Mapping[str, Platfor
     return local
 
 
-def _write_record(stack: AsyncExitStack, place: Store, url: str, credentials: Path) -> None:
+def _write_record(stack: AsyncExitStack, place: Store, url: str, credentials: Path | str) -> None:
     """Say in the store who runs here, last of all, so that whoever reads it can already ask."""
     from farebox.runtime.store import EngineRecord, Process  # noqa: PLC0415
 

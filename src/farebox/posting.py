@@ -1,7 +1,8 @@
 """Putting a client's facts into the log: fenced, so that sending again is harmless, and never by hope.
 
 An append is stored, refused or unknown. Unknown is resolved by reading back the fact's own subject; when nothing stands
-there it is sent again: should the first one arrive late after all, the fence refuses one of the two.
+there it is sent again: should the first one arrive late after all, the fence refuses one of the two. A server whose disk is
+full answers nothing; who has waited in vain asks the engine for the reason.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import hashlib
 import os
 import time
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from farebox import api
 from farebox.core import events, ids, subjects, wire
 from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadFact, BadInput, NotReachable
 from farebox.core.terms import FileInput, Ref
@@ -59,18 +62,15 @@ async def submission(log: Log, spec: TaskSpec, *, chain: str, task: str, batch: 
 async def say_first(log: Log, fact: events.Fact, *, patience_s: float = PATIENCE_S) -> Stored:
     """Put a fact on its subject as the first one and return what stands there: it, or the one that was there before.
 
-    Raises NotReachable or AppendUnknown when the bus stays away, LogFull, AccessDenied.
+    Raises NotReachable or AppendUnknown when the bus stays away, LogFull (at once, or when the disk stays full), AccessDenied.
     """
     entry = _entry(fact)
-    pause_s, until = RETRY_FIRST_S, time.monotonic() + patience_s
-    while True:
-        try:
-            return await _tried(log, entry)
-        except (AppendUnknown, AppendBusy, NotReachable):
-            if time.monotonic() + pause_s > until:
-                raise
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, RETRY_MAX_S)
+    return await _patiently(log, lambda: _tried(log, entry), patience_s)
+
+
+async def keep(log: Log, body: bytes, *, patience_s: float = PATIENCE_S) -> Ref:
+    """Put a content into the object store. Raises as `say_first`."""
+    return await _patiently(log, lambda: log.put_blob(body), patience_s)
 
 
 async def say_submission(log: Log, fact: events.TaskSubmitted) -> bool:
@@ -85,6 +85,22 @@ async def say_submission(log: Log, fact: events.TaskSubmitted) -> bool:
 async def say_cancel(log: Log, chain: str, task: str, reason: str = "") -> None:
     """Ask for a task's end, once: a request that stands already is enough."""
     await say_first(log, events.TaskCancelRequested(id=new_id(), chain=chain, task=task, reason=reason[:500]))
+
+
+async def _patiently[Answer](log: Log, store: Callable[[], Awaitable[Answer]], patience_s: float) -> Answer:
+    """Try until it is stored; after `patience_s` raise why it is not."""
+    pause_s, until = RETRY_FIRST_S, time.monotonic() + patience_s
+    while True:
+        try:
+            return await store()
+        except (AppendUnknown, AppendBusy, NotReachable) as error:
+            if time.monotonic() + pause_s > until:
+                trouble = await api.trouble(log)
+                if trouble is None:
+                    raise
+                raise trouble from error
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, RETRY_MAX_S)
 
 
 def _entry(fact: events.Fact) -> Entry:
@@ -127,7 +143,7 @@ async def _moved(log: Log, contents: dict[str, bytes]) -> dict[str, Ref]:
     for name, body in sorted(contents.items(), key=lambda item: len(item[1]), reverse=True):
         if left <= wire.INLINE_BYTES_MAX:
             break
-        refs[name] = await log.put_blob(body)
+        refs[name] = await keep(log, body)
         left -= len(body)
     return refs
 

@@ -11,7 +11,7 @@ from farebox.cli import cells
 from farebox.cli.options import Common
 from farebox.cli.output import is_terminal, note, one_line, printable
 from farebox.core.results import CostShown, Result
-from farebox.handle import Chunk
+from farebox.handle import Chunk, Handle
 
 SILENCE_S = 5.0
 """A line is said when nothing came for so long."""
@@ -62,16 +62,16 @@ class AnswerOutput:
             self._write("\n")
 
     @asynccontextmanager
-    async def waiting(self) -> AsyncGenerator[None]:
+    async def waiting(self, sending: asyncio.Future[Handle]) -> AsyncGenerator[None]:
         """Say that it still waits, every few seconds, until the first text comes."""
-        saying = asyncio.create_task(self._say_waiting())
+        saying = asyncio.create_task(self._say_waiting(sending))
         try:
             yield
         finally:
             saying.cancel()
             await asyncio.gather(saying, return_exceptions=True)
 
-    async def _say_waiting(self) -> None:
+    async def _say_waiting(self, sending: asyncio.Future[Handle]) -> None:
         if self._common.progress == "none":
             return
         waited_s = 0.0
@@ -79,10 +79,8 @@ class AnswerOutput:
             await asyncio.sleep(SILENCE_S)
             waited_s += SILENCE_S
             if not (self._heard and self._streams):
-                note(
-                    self._common,
-                    f"waiting {waited_s:.0f} s · task {self._task_id}" + (" · text comes in" if self._heard else ""),
-                )
+                state = " · text comes in" if self._heard else "" if sending.done() else " · the log has not taken it yet"
+                note(self._common, f"waiting {waited_s:.0f} s · task {self._task_id}{state}")
 
     def _write(self, text: str) -> None:
         sys.stdout.write(printable(text) if self._terminal else text)

@@ -16,6 +16,7 @@ from farebox.cli.options import DEFAULT, Common, no_option
 from farebox.cli.output import document, line, note
 from farebox.cli.progress import progress
 from farebox.cli.summary import lines_of, plain
+from farebox.cli.trouble import troubles_said
 from farebox.client import Client
 from farebox.core.errors import BadInput, BusError
 from farebox.core.results import Result
@@ -148,7 +149,7 @@ async def _run(
             resume=resume,
             source=lines.name if lines else "",
         )
-        async with batch:
+        async with troubles_said(common, client.log), batch:
             note(common, f"batch {batch.id} · {batch.total} tasks · {parallel} at once")
             interrupted = await _followed(common, batch, results)
     return _ended(common, batch, results, interrupted)

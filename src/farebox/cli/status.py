@@ -84,12 +84,13 @@ def overview(found: Mapping[str, Any]) -> list[str]:
 
 
 def engine(about: Mapping[str, Any]) -> list[str]:
-    """Return who answers, from where."""
+    """Return who answers, from where, and what is wrong there now."""
     names = {"bus": "bus", "store": "store", "credentials": "credentials"}
     parts = [f"{shown} {about[name]}" for name, shown in names.items() if about.get(name)]
-    return (
-        [f"engine {about.get('version', '')} · pid {about.get('pid', cells.UNKNOWN)} · " + " · ".join(parts)] if about else []
-    )
+    trouble = about.get("trouble")
+    told = [f"{trouble['code']} {trouble['message']} {trouble['hint']}".rstrip()] if trouble else []
+    head = f"engine {about.get('version', '')} · pid {about.get('pid', cells.UNKNOWN)} · "
+    return [head + " · ".join(parts), *told] if about else []
 
 
 def flat(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from farebox.cli.answer import AnswerOutput, footer
 from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
 from farebox.cli.output import document, is_terminal, line, note
 from farebox.cli.task_options import NO_OPTIONS, TaskOptions
+from farebox.cli.trouble import troubles_said
 from farebox.client import Client
 from farebox.core.errors import BusError
 from farebox.core.results import CostShown, Result
@@ -68,7 +69,8 @@ def _prompt(common: Common, given: str) -> str:
 
 async def _detached(common: Common, spec: TaskSpec) -> int:
     async with session.opened(common, "running") as client:
-        handle = await client.send(spec, live=False)
+        async with troubles_said(common, client.log):
+            handle = await client.send(spec, live=False)
         await handle.close()
     if common.json:
         document({"schema": "farebox.submitted/1", "task_id": handle.task_id, "chain_id": handle.chain_id})
@@ -83,9 +85,12 @@ async def _waited(common: Common, spec: TaskSpec, *, streams: bool) -> int:
         output = AnswerOutput(common, task_id, streams=streams, payers=await _payers(client))
         sending = asyncio.ensure_future(client.send(spec, task_id=task_id))
         try:
-            result = await _shown(await asyncio.shield(sending), output)
+            async with output.waiting(sending), troubles_said(common, client.log):
+                result = await _shown(await asyncio.shield(sending), output)
         except asyncio.CancelledError:
             # What is on its way to the log gets there, and is cancelled like what runs: no task goes on unsaid.
+            if not sending.done():
+                note(common, f"\nTask {task_id} is cancelled as soon as the log has it (Ctrl-C again: leave at once)")
             result = await _cancelled(common, await sending)
             output.end(result)
             _say_end(common, result)
@@ -108,9 +113,8 @@ async def _payers(client: Client) -> dict[str, str]:
 
 
 async def _shown(handle: Handle, output: AnswerOutput) -> Result:
-    async with output.waiting():
-        async for chunk in handle.chunks():
-            output.chunk(chunk)
+    async for chunk in handle.chunks():
+        output.chunk(chunk)
     return await handle.result()
 
 

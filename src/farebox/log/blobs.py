@@ -16,12 +16,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from farebox.core.errors import AppendBusy, AppendRefused, LogDamaged, NotReachable
 from farebox.core.terms import Ref
 from farebox.log import names
 from farebox.log.answers import stored
-from farebox.log.connection import Connection
+from farebox.log.connection import Connection, Unanswered
 
 CHUNK_BYTES = 128 * 1024
 """The chunk size of every object-store client (ADR-20 of nats-architecture-and-design, read 2026-11)."""
@@ -37,27 +38,32 @@ class Blobs:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._begun: dict[str, _Begun] = {}
 
     async def put(self, body: bytes) -> Ref:
-        """Keep a content once. Raises LogFull, AppendBusy, NotReachable, AccessDenied."""
+        """Keep a content once; after a break it goes on where it was when it is tried again.
+
+        Raises LogFull, AppendBusy, NotReachable, AccessDenied.
+        """
         digest = hashlib.sha256(body)
         name = digest.hexdigest()
         ref = Ref(ref=name, sha256=name, bytes=len(body))
         if await self._last(_meta_subject(name)) is not None:
             return ref
-        place = os.urandom(11).hex()
+        begun = self._begun.setdefault(name, _Begun(os.urandom(11).hex()))
         chunks = [body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]
-        await _some_at_a_time(len(chunks), lambda number: self._store(_chunk_subject(place, number), chunks[number]))
+        await _some_at_a_time(len(chunks), lambda number: self._store_chunk(begun, number, chunks[number]))
         meta = {
             "name": name,
             "bucket": names.BUCKET,
-            "nuid": f"{place}.*",
+            "nuid": f"{begun.place}.*",
             "size": len(body),
             "chunks": len(chunks),
             "digest": "SHA-256=" + urlsafe_b64encode(digest.digest()).decode(),
             "options": {"max_chunk_size": CHUNK_BYTES},
         }
         await self._store_meta(name, msgspec.json.encode(meta))
+        self._begun.pop(name, None)
         return ref
 
     async def get(self, ref: Ref) -> bytes:
@@ -78,6 +84,11 @@ class Blobs:
         found = [chunk for chunk in chunks if chunk is not None]
         return b"".join(found) if len(found) == len(chunks) else None
 
+    async def _store_chunk(self, begun: _Begun, number: int, chunk: bytes) -> None:
+        if number not in begun.stored:
+            await self._store(_chunk_subject(begun.place, number), chunk)
+            begun.stored.add(number)
+
     async def _store_meta(self, name: str, meta: bytes) -> None:
         """Store the meta unless somebody else kept the same content meanwhile."""
         for pause_s in _PAUSES_S:
@@ -94,7 +105,10 @@ class Blobs:
 
     async def _store(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
         await self._connection.connected()
-        return stored(await self._connection.ask(subject, body, headers)).seq
+        try:
+            return stored(await self._connection.ask(subject, body, headers)).seq
+        except Unanswered as silence:
+            raise NotReachable("The server does not say that it has stored a large content.") from silence
 
     async def _last(self, subject: str) -> bytes | None:
         await self._connection.connected()
@@ -104,6 +118,13 @@ class Blobs:
         if reply.status:
             raise NotReachable(f"Nobody answers for the bucket {names.BUCKET} (status {reply.status}).")
         return reply.body
+
+
+class _Begun(Struct):
+    """A content that is on its way into the bucket: where its chunks lie, and which of them are there."""
+
+    place: str
+    stored: set[int] = field(default_factory=set[int])
 
 
 async def _some_at_a_time[Result](count: int, do: Callable[[int], Awaitable[Result]]) -> Sequence[Result]:

@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from farebox.core.actor import Actor
-from farebox.core.errors import LogDamaged
+from farebox.core.errors import FareboxError, LogDamaged
 from farebox.core.events import PlatformReported
 from farebox.core.platform import PlatformKind
 from farebox.core.pricing import PriceList
@@ -28,6 +28,7 @@ from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.follower import Follower
 from farebox.runtime.mind import Mind
+from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.projection import Projection
 from farebox.runtime.service import Service
 from farebox.runtime.spool import Spool
@@ -59,21 +60,26 @@ class Engine:
         about: Mapping[str, Any],
         local: Mapping[str, PlatformSettings] | None = None,
         environ: Mapping[str, str] = os.environ,
+        trouble: Callable[[], FareboxError | None] = lambda: None,
+        parts: Parts = ALL_PARTS,
     ) -> None:
         self.log = log
         self.settings = settings
-        self._actors = actors
+        self._parts = parts
+        self._actors = [actor for actor in actors if actor.perform is not None or parts.has(actor.name)]
         self._kinds = kinds
         self._prices = prices
         self._folder = folder
         self._secret = secret
-        self._local = dict(local or settings.platforms)
+        self._enabled = {name for name, one in settings.platforms.items() if one.enabled}
+        self._local = {name: one for name, one in (local or settings.platforms).items() if parts.has_lane(name)}
         self._environ = environ
         self._about = dict(about)
         self._boot = secrets.token_hex(6)
         self._created = ""
         self._views_from = 1
-        self.projection = Projection(views)
+        self._trouble = trouble
+        self.projection = Projection(views, trouble)
         self.board = Board()
         self.committer = Committer(log, settings.durability)
         self.minds: list[Mind] = []
@@ -86,13 +92,24 @@ class Engine:
 
     async def start(self) -> None:
         """Start all of it; returns when tasks are taken and questions answered. Raises what makes that impossible."""
+        if self._parts.alone:
+            await self._start_alone()
+            return
         await self._open_views()
         await adopt(self.log, self.settings, self._prices, self._secret)
         self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
         await self._follow()
         await self._start_workers()
-        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about, self.board)
+        self._service = self._answering()
         await self._service.start()
+
+    async def _start_alone(self) -> None:
+        """Start some actors only, under rights of their own: they adopt nothing, keep no views and answer no questions."""
+        self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
+        if any(actor.perform is None for actor in self._actors):
+            self._created = (await self.log.position()).created
+            await self._follow()
+        await self._start_workers()
 
     async def look(self) -> None:
         """Only fold the views and answer questions: for an engine without actors. Returns when the views hold the log."""
@@ -100,7 +117,7 @@ class Engine:
         await self._follow()
         position = await self.log.position()
         await self.projection.wait_for(position.last_seq, LOOK_S)
-        self._service = Service(self.log, self.projection, self.settings, self.reports, self._about, self.board)
+        self._service = self._answering()
         await self._service.start()
 
     async def stop(self, grace_s: float = 5.0) -> int:
@@ -116,15 +133,15 @@ class Engine:
         if self._follower is not None:
             await self._follower.close()
         self._save_snapshots()
-        await self.projection.close()
+        if not self._parts.alone:
+            await self.projection.close()
         if self._spool is not None:
             await self._spool.close()
         return broken
 
     async def wait(self) -> None:
         """Wait until the log ends the engine: raises LogDamaged and whatever else following it cannot survive."""
-        assert self._following is not None, "wait comes after start"
-        await asyncio.shield(self._following)
+        await (asyncio.Event().wait() if self._following is None else asyncio.shield(self._following))
 
     async def _open_views(self) -> None:
         """Hold the views against the log before anything is written to it. Raises LogDamaged when its end is gone."""
@@ -143,9 +160,10 @@ class Engine:
             if actor.perform is None:
                 state, seq = snapshots.load(self._folder / "snapshots", actor, position)
                 self.minds.append(Mind(actor, self._secret, state, seq))
+        alone = self._parts.alone
         follower = Follower(
-            self.log, self.minds, self.committer, StreamClock(), taps=[self.projection.tap],
-            taps_from=self._views_from, ears=[self.board.hear],
+            self.log, self.minds, self.committer, StreamClock(), taps=[] if alone else [self.projection.tap],
+            taps_from=None if alone else self._views_from, ears=[] if alone else [self.board.hear],
             durability=self.settings.durability,
         )  # fmt: skip
         self._follower = follower
@@ -182,9 +200,12 @@ class Engine:
             for platform, chain, task in mind.actor.held(mind.state) if mind.actor.held else ():
                 if platform in workers:
                     workers[platform].take_up(chain, task)
-                else:
+                elif platform not in self._enabled:
                     retired = self._worker(spool, adapter, platform, PlatformSettings(kind=kind))
                     await retired.retire(chain, task)
+
+    def _answering(self) -> Service:
+        return Service(self.log, self.projection, self.settings, self.reports, self._about, self.board, trouble=self._trouble)
 
     async def _settle(self) -> None:
         """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""

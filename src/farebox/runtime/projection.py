@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from farebox.core.errors import BusError
+from farebox.core.errors import BusError, FareboxError
 from farebox.log.port import Log, Stored
 
 log_ = logging.getLogger("farebox.views")
@@ -69,8 +69,11 @@ class Rebuilt(Struct, frozen=True):
 class Projection:
     """The views of one engine."""
 
-    def __init__(self, views: Any) -> None:
+    def __init__(self, views: Any, trouble: Callable[[], FareboxError | None] = lambda: None) -> None:
+        """`trouble` says what is wrong with the store, if anything is: then the views are not to blame."""
         self.views = views
+        self._trouble = trouble
+        self._behind = ""
         self.seq = 0
         self._given = 0
         self._queue: list[Stored] = []
@@ -217,9 +220,21 @@ class Projection:
             try:
                 await asyncio.shield(self._committing)
                 pause_s = min(SHARE * (time.monotonic() - began_s), PAUSE_MAX_S)
+                self._say_behind(None)
             except (BusError, OSError) as error:
-                log_.error("the views stay behind: %s", error)
+                self._say_behind(self._trouble() or error)
                 await asyncio.sleep(AGAIN_S)
+
+    def _say_behind(self, error: Exception | None) -> None:
+        """Say once for each kind of trouble that the views stay behind, and once that they do not any more."""
+        kind = "" if error is None else type(error).__name__
+        if kind == self._behind:
+            return
+        self._behind = kind
+        if error is None:
+            log_.warning("the views are written again")
+        else:
+            log_.error("the views stay behind: %s", error)
 
     async def _commit(self) -> None:
         self._news.clear()

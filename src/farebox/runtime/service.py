@@ -39,7 +39,7 @@ class Service:
 
     def __init__(
         self, log: Log, projection: Projection, settings: Settings, reports: Mapping[str, PlatformReported], about: Json,
-        board: Board | None = None,
+        board: Board | None = None, *, trouble: Callable[[], FareboxError | None] = lambda: None,
     ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
@@ -47,6 +47,7 @@ class Service:
         self._reports = reports
         self._about = about
         self._board = board or Board()
+        self._trouble = trouble
         self._subscriptions: list[Subscription] = []
         self._stopped = asyncio.Event()
 
@@ -80,7 +81,7 @@ class Service:
                 question = msgspec.json.decode(body or b"{}", type=Json)
                 said = await self._unless_stopped(answer(question))
             except FareboxError as error:
-                said = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+                said = {"error": _told(error)}
             except KeyError as missing:
                 said = {"error": {"code": "FB401", "message": f"The question lacks {missing}.", "hint": ""}}
             except (msgspec.MsgspecError, TypeError, ValueError) as error:
@@ -104,7 +105,7 @@ class Service:
             stopped.cancel()
 
     async def info(self, _question: Json) -> Json:
-        """Say who answers, from which log and store."""
+        """Say who answers, from which log and store, and what keeps facts from being stored now."""
         position = await self._log.position()
         views_seq = self._projection.seq
         log = {
@@ -113,7 +114,9 @@ class Service:
             "created": position.created,
             "views_seq": views_seq,
         }
-        return {"schema": "farebox.info/1", **self._about, "pid": os.getpid(), "log": log}
+        trouble = self._trouble()
+        told = None if trouble is None else _told(trouble)
+        return {"schema": "farebox.info/1", **self._about, "pid": os.getpid(), "log": log, "trouble": told}
 
     async def submit(self, question: Json) -> Json:
         """Write a TaskSubmitted for somebody who has no ids to make."""
@@ -256,3 +259,7 @@ class Service:
             "seconds": rebuilt.seconds,
             "same_as_before": rebuilt.after == rebuilt.before,
         }
+
+
+def _told(error: FareboxError) -> Json:
+    return {"code": error.code, "message": error.message, "hint": error.hint}

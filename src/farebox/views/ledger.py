@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from farebox.core import subjects, wire
-from farebox.core.errors import BadFact, BusError, StoreInUse
+from farebox.core.errors import BadFact, BusError, LogFull, StoreInUse
 from farebox.log.port import Stored
 from farebox.views.digest import digest
 
@@ -117,7 +117,7 @@ class Ledger:
         """Add facts in log order, each chunk with its sequence in one transaction. Return how many were new.
 
         Facts up to the checkpoint are passed over. What is no fact goes to `quarantine` and never fails the others. Raises
-        BusError when the file cannot be written; nothing of that chunk is there then.
+        BusError when the file cannot be written (LogFull: no room); nothing of that chunk is there then.
         """
         new = [stored for stored in batch if stored.seq > self._checkpoint.seq]
         for chunk in _chunks(new):
@@ -126,7 +126,7 @@ class Ledger:
                     self._add(chunk)
                     self._connection.execute("UPDATE ledger SET seq = ?", [chunk[-1].seq])
             except _duckdb().Error as error:
-                raise BusError(f"The ledger cannot be written: {error}", hint="Rebuild it: farebox replay") from error
+                raise _refused(error) from error
             self._checkpoint = Checkpoint(self._checkpoint.created, chunk[-1].seq)
         return len(new)
 
@@ -263,6 +263,13 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
         " prefix VARCHAR, laned BOOLEAN, tail VARCHAR, other_prefix VARCHAR, other_laned BOOLEAN)"
     )
     connection.executemany("INSERT INTO said_where VALUES (?, ?, ?, ?, ?, ?, ?)", list(said.values()))
+
+
+def _refused(error: Exception) -> BusError:
+    """Return why a chunk was not written: no rebuild makes room on a disk."""
+    if "No space left" in str(error):
+        return LogFull(f"No room for the ledger: {error}", hint="Make room; it goes on by itself then.")
+    return BusError(f"The ledger cannot be written: {error}", hint="Rebuild it: farebox replay")
 
 
 def _move_aside(path: Path, error: Exception) -> str:
