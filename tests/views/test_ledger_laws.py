@@ -3,6 +3,7 @@
 from collections import defaultdict
 from contextlib import suppress
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ usages = st.one_of(
     st.none(),
     st.builds(Usage, input_tokens=counts, output_tokens=counts, source=st.sampled_from(["provider", "estimated"])),
 )
-LAWS = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+LAWS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @st.composite
@@ -83,8 +84,15 @@ def histories(draw: st.DrawFn) -> list[Stored]:
     return log
 
 
-def filled(*batches: list[Stored]) -> Ledger:
-    ledger = Ledger.open(":memory:")
+@cache
+def opened(number: int) -> Ledger:
+    """Return a ledger that serves one example after the other: opening one takes longer than all else."""
+    return Ledger.open(":memory:")
+
+
+def filled(*batches: list[Stored], number: int = 1) -> Ledger:
+    ledger = opened(number)
+    ledger.forget()
     ledger.begin("log-1")
     for batch in batches:
         ledger.ingest(batch)
@@ -97,7 +105,7 @@ def test_a_rebuilt_ledger_says_the_same_at_any_size_of_batch_and_with_any_repeti
     whole = filled(log)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4)))
     batches = [log[max(0, start - 3) : end] for start, end in zip([0, *cuts], [*cuts, len(log)], strict=True)]
-    pieces = filled(*batches)
+    pieces = filled(*batches, number=2)
     assert pieces.digest() == whole.digest()
     assert questions.counts(pieces) == questions.counts(whole)
     whole.forget()
@@ -194,7 +202,7 @@ def test_every_task_has_the_end_and_the_money_of_its_own_facts(log: list[Stored]
             assert found.cost.paid_usd == paid or paid == "0"
 
 
-@LAWS
+@settings(LAWS, max_examples=25)
 @given(histories())
 def test_the_board_of_the_engine_says_what_the_ledger_says(log: list[Stored]) -> None:
     board, ledger = Board(), filled(log)
