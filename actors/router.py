@@ -5,6 +5,8 @@ It holds the baton from the submission to its TaskRouted, and again after a fail
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -51,6 +53,7 @@ class Failure(Struct, frozen=True):
 class Known(Struct, frozen=True):
     """One task as the router needs it. `cause` is the fact that gave the router the baton; empty while it has not.
 
+    `asking` is the interrupted attempt that a person has to decide about, `accepted` the one whose text he took for the answer.
     `said_seq` is the router's own last fact of the task: what it says next is fenced with it. So a task that ended long ago
     and is submitted once more (by a client that does not fence) is not begun again: to a router that forgot it, it would be
     the first word, and the log knows better.
@@ -75,7 +78,8 @@ class Known(Struct, frozen=True):
     failures: dict[str, Failure] = {}
     cancelled: bool = False
     ended: Fault | None = None
-    asking: int = 0
+    asking: AttemptInterrupted | None = None
+    accepted: AttemptInterrupted | None = None
     policy: OnInterrupt = "retry"
 
 
@@ -114,6 +118,8 @@ def _end_early(known: Known) -> TaskCompleted | None:
     """End a task that must not go on, whatever platforms there are."""
     if known.cancelled:
         return _ended(known, Fault(error_class="cancelled", message="Cancelled."))
+    if known.accepted is not None:
+        return _taken_for_the_answer(known, known.accepted)
     if known.ended is not None:
         return _ended(known, known.ended)
     if known.unsupported:
@@ -124,14 +130,28 @@ def _end_early(known: Known) -> TaskCompleted | None:
 def _ended(known: Known, fault: Fault) -> TaskCompleted:
     tried = tuple(Rejected(platform=f.platform, reason=f"{f.error_class}: {f.message}") for f in known.failures.values())
     return TaskCompleted(
-        cause=known.cause,
-        prev=known.said_seq,
-        batch=known.batch,
-        traceparent=known.traceparent,
+        **_envelope(known),
         attempt=known.attempt,
         status="cancelled" if fault.error_class == "cancelled" else "failed",
         fault=fault,
         tried=tried,
+    )
+
+
+def _envelope(known: Known) -> dict[str, Any]:
+    return {"cause": known.cause, "prev": known.said_seq, "batch": known.batch, "traceparent": known.traceparent}
+
+
+def _taken_for_the_answer(known: Known, accepted: AttemptInterrupted) -> TaskCompleted:
+    """End a task with what its interrupted attempt had said. What that may have cost was booked with the attempt."""
+    return TaskCompleted(
+        **_envelope(known),
+        attempt=known.attempt,
+        status="completed",
+        output=accepted.partial_output,
+        output_ref=accepted.partial_ref,
+        duration_ms=accepted.duration_ms,
+        finish_reason="accepted",
     )
 
 
@@ -149,17 +169,14 @@ def _route(state: Router, known: Known) -> TaskRouted | TaskCompleted:
         return _ended(known, _nobody(state, known, rejected))
     ordered = tuple(candidate for _, candidate in sorted(candidates, key=lambda pair: pair[0]))
     return TaskRouted(
-        cause=known.cause,
-        prev=known.said_seq,
-        batch=known.batch,
-        traceparent=known.traceparent,
+        **_envelope(known),
         attempt=known.attempt + 1,
         submission_sha256=known.submission_sha256,
         candidates=ordered,
         rejected=tuple(rejected),
         priority=known.priority,
         timeout_s=known.timeout_s,
-        on_interrupt=known.on_interrupt or state.settings.platforms[ordered[0].platform].interrupt_policy,
+        on_interrupt=_policy(known, state.settings.platforms[ordered[0].platform]),
     )
 
 
@@ -292,7 +309,7 @@ def _cancel(state: Router, fact: TaskCancelRequested) -> None:
             del state.cancels[next(iter(state.cancels))]
         return
     # A task that waits for a person's decision is held here: a cancel is a decision.
-    cause = fact.id if known.asking else known.cause
+    cause = known.cause if known.asking is None else fact.id
     state.tasks[name] = msgspec.structs.replace(known, cancelled=True, cause=cause)
 
 
@@ -311,11 +328,22 @@ def _moved(
             return msgspec.structs.replace(known, cause=fact.id, ended=ended)
         case AttemptFailed() | AttemptInterrupted():
             return _after_attempt(state, known, fact)
-        case TaskDecision() if known.asking and fact.attempt == known.asking:
-            ended = None if fact.decision == "retry" else Fault(error_class="policy", message="Ended by decision.")
-            return msgspec.structs.replace(known, cause=fact.id, asking=0, ended=ended, at_ms=fact.at_ms)
+        case TaskDecision() if known.asking is not None and fact.attempt == known.asking.attempt:
+            return _decided(known, known.asking, fact)
         case _:
             return known
+
+
+def _decided(known: Known, asking: AttemptInterrupted, decision: TaskDecision) -> Known:
+    """Take the baton back with a person's word: the first one counts, nobody is asked any more."""
+    ended = accepted = None
+    if decision.decision == "accept" and (asking.partial_output or asking.partial_ref is not None):
+        accepted = asking
+    elif decision.decision == "accept":
+        ended = Fault(error_class="policy", message="There was no partial output that could be accepted.")
+    elif decision.decision == "fail":
+        ended = Fault(error_class="policy", message="Ended by decision.")
+    return msgspec.structs.replace(known, cause=decision.id, asking=None, ended=ended, accepted=accepted, at_ms=decision.at_ms)
 
 
 def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInterrupted) -> Known:
@@ -329,7 +357,7 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     failure = Failure(fact.platform, fact.fault.error_class, fact.fault.message, tries, fact.at_ms + wait_ms)
     failures = {**known.failures, fact.platform: failure}
     billed = known.billed + (fact.charged != "none")
-    ended, asking = None, 0
+    ended = asking = None
     if isinstance(fact, AttemptInterrupted):
         ended, asking = _interrupted(state, known, fact)
     if ended is None and billed >= state.settings.billed_attempts_max:
@@ -337,10 +365,10 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
             error_class="exhausted",
             message=f"{billed} attempts may have been charged, no more are allowed. {_tried(failures)}"[:4000],
         )
-        asking = 0
+        asking = None
     return msgspec.structs.replace(
         known,
-        cause="" if asking and not known.cancelled else fact.id,
+        cause="" if asking is not None and not known.cancelled else fact.id,
         at_ms=fact.at_ms,
         billed=billed,
         lanes={**known.lanes, fact.platform: fact.seq},
@@ -350,22 +378,31 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     )
 
 
-def _interrupted(state: Router, known: Known, fact: AttemptInterrupted) -> tuple[Fault | None, int]:
+def _interrupted(state: Router, known: Known, fact: AttemptInterrupted) -> tuple[Fault | None, AttemptInterrupted | None]:
     """Return the end, or the attempt to ask about; neither where it may simply be repeated.
 
     The task's own policy counts, else that of the platform that was interrupted: it need not be the one asked for first.
     """
     platform = state.settings.platforms.get(fact.platform)
-    policy = known.on_interrupt or (platform.interrupt_policy if platform else known.policy)
+    policy = known.policy if platform is None else _policy(known, platform)
     if fact.charged == "none" or policy == "retry":
-        return None, 0
+        return None, None
     if policy == "ask":
-        return None, fact.attempt
-    return fact.fault, 0
+        return None, fact
+    return fact.fault, None
+
+
+def _policy(known: Known, platform: PlatformSettings) -> OnInterrupt:
+    return known.on_interrupt or platform.policy_for(known.timeout_s)
+
+
+def asks(state: Router) -> list[AttemptInterrupted]:
+    """Return the interrupted attempts that wait for a person's decision, the oldest first."""
+    return [known.asking for known in state.tasks.values() if known.asking is not None]
 
 
 def _name(fact: Heard | TaskRouted | TaskCompleted) -> str:
     return ".".join(fact.key)
 
 
-ACTOR = Actor(name="router", new=Router, decide=decide, evolve=evolve)
+ACTOR = Actor(name="router", new=Router, decide=decide, evolve=evolve, asks=asks, version=2)

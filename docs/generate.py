@@ -58,7 +58,7 @@ SETTINGS_SAID: dict[str, str] = {
     "platforms.NAME.price_model": "The name under which the price list knows its model, if it is another one.",
     "platforms.NAME.limit": "Attempts that run there at once.",
     "platforms.NAME.on_interrupt": "What follows an interrupted attempt that may have been charged: `retry`, `fail` or `ask`. "
-    "Unset: `fail` for programs, `retry` for all others.",
+    "Unset: `ask` for programs and for tasks with 30 minutes or more, `retry` for all others.",
     "platforms.NAME.first_byte_timeout_s": "So long may the first byte of an answer take.",
     "platforms.NAME.idle_timeout_s": "So long may an answer fall silent.",
     "platforms.NAME.open": "`false`: used only by tasks that ask for it by name.",

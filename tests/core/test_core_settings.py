@@ -3,7 +3,7 @@
 import pytest
 
 from farebox.core.errors import BadSettings
-from farebox.core.settings import PlatformSettings, Settings, canonical, restore
+from farebox.core.settings import LONG_S, PlatformSettings, Settings, canonical, restore
 
 
 def test_settings_survive_their_adoption():
@@ -28,7 +28,13 @@ def test_free_comes_before_plan_before_metered_unless_a_tier_is_set():
     assert PlatformSettings(kind="x", billing="free", tier=9).cost_tier == 9
 
 
-def test_programs_are_not_repeated_in_silence_unless_somebody_says_so():
-    assert PlatformSettings(kind="command").interrupt_policy == "fail"
+def test_a_person_is_asked_before_a_program_is_repeated_unless_somebody_says_otherwise():
+    assert PlatformSettings(kind="command").interrupt_policy == "ask"
     assert PlatformSettings(kind="compatible").interrupt_policy == "retry"
     assert PlatformSettings(kind="command", on_interrupt="retry").interrupt_policy == "retry"
+
+
+def test_a_person_is_asked_before_a_long_attempt_is_repeated_unless_somebody_says_otherwise():
+    assert PlatformSettings(kind="compatible").policy_for(LONG_S - 1) == "retry"
+    assert PlatformSettings(kind="compatible").policy_for(LONG_S) == "ask"
+    assert PlatformSettings(kind="compatible", on_interrupt="fail").policy_for(LONG_S) == "fail"

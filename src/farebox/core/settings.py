@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 from farebox.core.errors import BadSettings
 from farebox.core.terms import Billing, OnInterrupt
 
+LONG_S = 1800.0
+"""An attempt that may take so long is not repeated unasked after an interruption."""
 TIERS: dict[str, int] = {"free": 0, "rehearsal": 0, "plan": 1, "metered": 2}
 
 
@@ -42,7 +44,11 @@ class PlatformSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     @property
     def interrupt_policy(self) -> OnInterrupt:
         """What happens to an interrupted attempt unless the task says otherwise: programs may have done half their work."""
-        return self.on_interrupt or ("fail" if self.kind == "command" else "retry")
+        return self.policy_for(0)
+
+    def policy_for(self, timeout_s: float) -> OnInterrupt:
+        """Return what happens to an interrupted attempt that may take `timeout_s`: nobody pays for a long one twice unasked."""
+        return self.on_interrupt or ("ask" if self.kind == "command" or timeout_s >= LONG_S else "retry")
 
 
 class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

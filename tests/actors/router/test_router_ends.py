@@ -19,7 +19,8 @@ from farebox.core.events import (
     TaskReady,
     TaskRouted,
 )
-from farebox.core.terms import Fault
+from farebox.core.settings import LONG_S
+from farebox.core.terms import Fault, Ref
 
 TIERS = {
     "cloud": {"billing": "metered"},
@@ -109,8 +110,14 @@ def test_the_policy_of_the_platform_that_ran_counts_not_of_the_first_candidate(s
     one = story(platforms)
     said = routing.routed(one)
     assert (routing.names(said), said.on_interrupt) == (["home", "agent"], "retry")
-    (said,) = one.hear(routing.interrupted(platform="agent"))
-    assert isinstance(said, TaskCompleted)
+    assert one.hear(routing.interrupted(platform="agent")) == []
+    assert [fact.platform for fact in router.asks(one.state)] == ["agent"]
+
+
+def test_a_long_attempt_is_not_repeated_unasked(story, routing):
+    one = story()
+    assert routing.routed(one, timeout_s=LONG_S).on_interrupt == "ask"
+    assert one.hear(routing.interrupted()) == []
 
 
 def test_where_the_platform_is_gone_the_policy_of_the_route_counts(story, told, routing):
@@ -130,16 +137,67 @@ def asked(story, routing, **settings):
 
 def test_policy_ask_waits_for_a_person(story, routing):
     one = asked(story, routing)
-    assert one.hear(TaskDecision(chain="c", task="t", attempt=9, decision="retry")) == []
-    (said,) = one.hear(TaskDecision(chain="c", task="t", attempt=1, decision="retry"))
+    assert one.hear(decision("retry", attempt=9)) == []
+    (said,) = one.hear(decision("retry"))
     assert (type(said), said.attempt) == (TaskRouted, 2)
     assert said.cause == one.facts[-1].id
 
 
-@pytest.mark.parametrize("decision", ["fail", "accept"])
-def test_a_person_may_end_it(story, decision, routing):
-    (said,) = asked(story, routing).hear(TaskDecision(chain="c", task="t", attempt=1, decision=decision))
-    assert said.fault == Fault(error_class="policy", message="Ended by decision.")
+def decision(word, attempt=1):
+    return TaskDecision(chain="c", task="t", attempt=attempt, decision=word)
+
+
+def test_a_person_may_end_it(story, routing):
+    (said,) = asked(story, routing).hear(decision("fail"))
+    assert (said.status, said.fault) == ("failed", Fault(error_class="policy", message="Ended by decision."))
+
+
+def test_a_person_may_take_the_partial_output_for_the_answer(story, routing):
+    one = story()
+    routed = routing.routed(one, on_interrupt="ask", batch="b")
+    half = msgspec.structs.replace(routing.interrupted(), partial_output="half an ans", duration_ms=1200)
+    assert one.hear(half) == []
+    (said,) = one.hear(decision("accept"))
+    assert (said.status, said.fault, said.output, said.finish_reason) == ("completed", None, "half an ans", "accepted")
+    assert (said.attempt, said.batch, said.prev, said.duration_ms) == (1, "b", routed.seq, 1200)
+    assert not said.chargeable  # what it may have cost was booked with the attempt
+
+
+def test_a_partial_output_that_is_too_large_for_a_fact_is_accepted_by_its_reference(story, routing):
+    one = story()
+    routing.routed(one, on_interrupt="ask")
+    ref = Ref(ref="a" * 64, sha256="a" * 64, bytes=300_000)
+    one.hear(msgspec.structs.replace(routing.interrupted(), partial_ref=ref))
+    (said,) = one.hear(decision("accept"))
+    assert (said.status, said.output, said.output_ref) == ("completed", "", ref)
+
+
+def test_where_nothing_was_answered_there_is_nothing_to_accept(story, routing):
+    (said,) = asked(story, routing).hear(decision("accept"))
+    assert (said.status, said.fault.error_class) == ("failed", "policy")
+    assert said.fault.message == "There was no partial output that could be accepted."
+
+
+@pytest.mark.parametrize(("first", "then"), [("retry", "fail"), ("fail", "retry"), ("accept", "retry")])
+def test_of_two_decisions_the_first_counts(story, routing, first, then):
+    one = asked(story, routing)
+    heard = one.tell(decision(first))
+    late = one.tell(decision(then))
+    (said,) = one.answer(heard)
+    (again,) = one.answer(late)
+    assert said == again
+    assert isinstance(said, TaskRouted) == (first == "retry")
+    assert said.cause == heard.id
+    one.tell(said)
+    assert one.answer(late) == []
+
+
+def test_who_waits_for_a_person_is_named_until_he_is_answered(story, routing, told):
+    one = asked(story, routing)
+    assert [(fact.key, fact.attempt) for fact in router.asks(one.state)] == [(("c", "t"), 1)]
+    assert told.same(one.state, one.replayed())
+    one.tell(decision("retry"))
+    assert router.asks(one.state) == []
 
 
 def test_a_cancel_is_a_decision(story, routing):
