@@ -44,22 +44,29 @@ class LiveText:
 
     def __init__(self) -> None:
         self.attempt = 0
-        self.text = ""
+        self._texts: list[str] = []
         self._next = 1
         self._early: dict[int, str] = {}
         self._whole = False
+
+    @property
+    def text(self) -> str:
+        """All text of the latest attempt, joined when somebody looks: a long answer comes in thousands of chunks."""
+        self._texts = ["".join(self._texts)]
+        return self._texts[0]
 
     def hear(self, chunk: events.ChunkStreamed) -> list[Chunk]:
         """Return what can be shown now; a gap holds the rest back until it is filled or healed."""
         if self._whole or chunk.attempt < self.attempt:
             return []
-        restart = chunk.attempt > self.attempt and bool(self.text)
+        restart = chunk.attempt > self.attempt and any(self._texts)
         if chunk.attempt > self.attempt:
-            self.attempt, self.text, self._next, self._early = chunk.attempt, "", 1, {}
+            self.attempt, self._texts, self._next, self._early = chunk.attempt, [], 1, {}
         if chunk.number >= self._next:
             self._early.setdefault(chunk.number, chunk.text)
         text = "".join(self._ready())
-        self.text += text
+        if text:
+            self._texts.append(text)
         return [Chunk(text, self.attempt, restart, chunk.platform)] if text or restart else []
 
     def heal(self, whole: str) -> list[Chunk]:
@@ -68,11 +75,12 @@ class LiveText:
         Chunks that come later still are old news.
         """
         self._whole = True
-        if self.text == whole:
+        told = self.text
+        if told == whole:
             return []
-        restart = not whole.startswith(self.text)
-        missing = whole if restart else whole[len(self.text) :]
-        self.text = whole
+        restart = not whole.startswith(told)
+        missing = whole if restart else whole[len(told) :]
+        self._texts = [whole]
         return [Chunk(missing, max(self.attempt, 1), restart)]
 
     def _ready(self) -> list[str]:

@@ -22,6 +22,8 @@ log_ = logging.getLogger("farebox.worker")
 CHUNK_S = 0.05
 """Live text is joined for so long: each chunk is a message of its own."""
 CHUNK_CHARS = 2048
+AHEAD_CHARS = 256 * 1024
+"""So much live text may be on its way to the bus; then the platform's answer is not read on until some of it has left."""
 MESSAGE_CHARS = 4000
 """A fault's message in a fact may be 4096 characters long."""
 
@@ -40,6 +42,8 @@ class AttemptCall:
         self._number = 0
         self._text: list[str] = []
         self._unsaid: list[str] = []
+        self._unsaid_chars = self._ahead_chars = 0
+        self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._saying: set[asyncio.Task[None]] = set()
 
@@ -96,21 +100,26 @@ class AttemptCall:
             environ=self._environ,
         )
 
-    def _on_piece(self, piece: str) -> None:
+    def _on_piece(self, piece: str) -> asyncio.Future[None] | None:
         text = clean(piece)
         self._text.append(text)
         self._unsaid.append(text)
+        self._unsaid_chars += len(text)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(CHUNK_S, self._say)
-        elif sum(map(len, self._unsaid)) >= CHUNK_CHARS:
+        elif self._unsaid_chars >= CHUNK_CHARS:
             self._timer.cancel()
             self._say()
+        return self._room
 
     def _say(self) -> None:
         self._timer = None
-        text, self._unsaid = "".join(self._unsaid), []
+        text, self._unsaid, self._unsaid_chars = "".join(self._unsaid), [], 0
         if not text:
             return
+        self._ahead_chars += len(text)
+        if self._ahead_chars > AHEAD_CHARS and self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
         self._number += 1
         started = self._started
         chunk = ChunkStreamed(
@@ -127,6 +136,11 @@ class AttemptCall:
         except (BusError, BadFact):
             # Live text may be lost (or too large for one message): the whole answer stands in TaskCompleted.
             return
+        finally:
+            self._ahead_chars -= len(chunk.text)
+            if self._room is not None and self._ahead_chars <= AHEAD_CHARS:
+                room, self._room = self._room, None
+                room.set_result(None)
 
     async def _flush(self) -> None:
         if self._timer is not None:

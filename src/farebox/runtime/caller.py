@@ -9,7 +9,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
@@ -29,7 +29,7 @@ from farebox.core.platform import (
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord
 from farebox.runtime import http_call
-from farebox.runtime.intake import Intake
+from farebox.runtime.intake import Intake, OnPiece
 from farebox.runtime.watch import Limits
 
 SECRET_CHARS_MIN = 8
@@ -53,11 +53,11 @@ async def call(
     timeout_s: float,
     first_byte_timeout_s: float,
     idle_timeout_s: float,
-    on_piece: Callable[[str], None],
+    on_piece: OnPiece,
     cancelled: asyncio.Event,
     environ: Mapping[str, str],
 ) -> Called:
-    """Make one call and return what it came to; `on_piece` gets the text as it streams.
+    """Make one call and return what it came to; `on_piece` gets the text as it streams, and may hold the source back.
 
     It ends when the platform ends it, when `cancelled` is set or when one of the three times (seconds) is over: in all, until
     the first byte, between two bytes. Nothing is raised for what a platform does. On asyncio cancellation all is closed and

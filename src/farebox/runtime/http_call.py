@@ -180,6 +180,8 @@ async def _receive(answer: httpx2.Response, exchange: Exchange) -> End:
         exchange.watch.touch()
         if not exchange.intake.feed(data):
             return End(cut="overflow")
+        if exchange.intake.held is not None:
+            await asyncio.wait({exchange.intake.held})
     return End()
 
 

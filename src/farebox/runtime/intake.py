@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from farebox.core.events import QuotaLearned
@@ -9,19 +10,25 @@ from farebox.core.platform import End, Head, Piece, Reader, Verdict
 from farebox.core.terms import Fault
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-"""No answer is read further."""
+"""No answer is read further. Where each piece of text comes in a wrapping of its own, most of it is wrapping."""
+TEXT_CHARS_MAX = 16 * 1024 * 1024
+"""No answer's text is longer: far more than any model writes, and little enough to be worked off in a moment."""
+OnPiece = Callable[[str], "asyncio.Future[None] | None"]
+"""Gets the text as it streams. It may return a future: then no more should come until that is done."""
 
 
 class Intake:
     """Feeds one reader. A reader that fails on what it gets ends the call as a fault; it never brings the worker down."""
 
-    def __init__(self, reader: Reader, on_piece: Callable[[str], None]) -> None:
+    def __init__(self, reader: Reader, on_piece: OnPiece) -> None:
         self.learned: list[QuotaLearned] = []
         self.status = 0
+        self.held: asyncio.Future[None] | None = None
+        """Done as soon as the text so far is worked off; None while nobody need wait."""
         self._reader = reader
         self._on_piece = on_piece
         self._texts: list[str] = []
-        self._bytes = 0
+        self._bytes = self._chars = 0
         self._broken: Exception | None = None
 
     @property
@@ -39,7 +46,7 @@ class Intake:
         self._bytes += len(data)
         if self._bytes <= ANSWER_BYTES_MAX:
             self._read(lambda: self._reader.feed(data))
-        return self._bytes <= ANSWER_BYTES_MAX and self._broken is None
+        return self._bytes <= ANSWER_BYTES_MAX and self._chars <= TEXT_CHARS_MAX and self._broken is None
 
     def end(self, end: End) -> Verdict:
         """Return what it came to."""
@@ -62,6 +69,7 @@ class Intake:
         for item in said:
             if isinstance(item, Piece):
                 self._texts.append(item.text)
-                self._on_piece(item.text)
+                self._chars += len(item.text)
+                self.held = self._on_piece(item.text)
             else:
                 self.learned.append(item)

@@ -1,4 +1,4 @@
-"""Programs as platforms: started in a group of their own, both pipes drained and capped, ended whole whatever they do."""
+"""Programs as platforms: started in a group of their own, both pipes drained at all times, ended whole whatever they do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from farebox.runtime.watch import Cut, Limits, Watch, until
 ALLOWED = ("PATH", "HOME", "LANG", "TMPDIR")
 """What a program sees of our environment, with LC_* and the names its platform keeps."""
 STDERR_TAIL_BYTES = 64 * 1024
-STDERR_BYTES_MAX = 64 * 1024 * 1024
 LADDER = ((signal.SIGINT, 1.5), (signal.SIGTERM, 2.0))
 """How a program is asked to stop, and how long (s) it may take, before SIGKILL."""
 DRAIN_S = 0.5
@@ -66,7 +65,6 @@ class Running:
         self._mark = environment[MARK]
         self._overflow = ""
         self._errors = bytearray()
-        self._errors_bytes = 0
         self._abandoned = False
         self._loop = asyncio.get_running_loop()
         self._exited: asyncio.Future[None] = self._loop.create_future()
@@ -125,8 +123,10 @@ class Running:
             await asyncio.wait({self._exited}, timeout=REAP_S)
             await self._drained(LAST_WORDS_S)
         finally:
-            for pipe in self._pipes:
-                pipe.close()
+            fill, out, err = self._pipes
+            fill.close()
+            out.finish()
+            err.finish()
             self._abandoned = not self._exited.done()
             if not self._abandoned:
                 self._process.wait()
@@ -145,23 +145,21 @@ class Running:
         if not self._exited.done():
             self._exited.set_result(None)
 
-    def _on_out(self, data: bytes) -> None:
+    def _on_out(self, data: bytes) -> asyncio.Future[None] | None:
         self._watch.touch()
-        if not self._overflow and not self._intake.feed(data):
-            self._stop_flood("standard output")
+        if self._overflow:
+            return None
+        if not self._intake.feed(data):
+            self._overflow = "The program wrote too much on standard output."
+            end_group(self._process.pid)
+        return self._intake.held
 
     def _on_err(self, data: bytes) -> None:
+        """Keep the end of it. Much of it is no fault: only the clocks end a program that talks there."""
         self._watch.touch()
-        self._errors_bytes += len(data)
         self._errors += data
         if len(self._errors) > 2 * STDERR_TAIL_BYTES:
             del self._errors[:-STDERR_TAIL_BYTES]
-        if not self._overflow and self._errors_bytes > STDERR_BYTES_MAX:
-            self._stop_flood("standard error")
-
-    def _stop_flood(self, where: str) -> None:
-        self._overflow = f"The program wrote too much on {where}."
-        end_group(self._process.pid)
 
 
 def _start(call: ProcessCall, program: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -309,6 +309,22 @@ async def test_an_inline_answer_needs_no_clock_and_can_be_cancelled(call):
     assert (stopped.verdict.fault.error_class, stopped.text) == ("cancelled", "")
 
 
+async def test_an_answer_is_not_read_on_while_its_text_is_not_worked_off(call):
+    held, pieces = asyncio.get_running_loop().create_future(), []
+
+    def on_piece(text):
+        pieces.append(text)
+        return held
+
+    async with StandIn() as stand_in:
+        running = asyncio.ensure_future(call(settings(stand_in.url), on_piece=on_piece))
+        done, _ = await asyncio.wait({running}, timeout=0.3)
+        assert (done, len(pieces) > 0) == (set(), True)
+        held.set_result(None)
+        called = await running
+    assert (called.verdict.ok, "".join(pieces)) == (True, called.text)
+
+
 async def test_many_calls_share_one_client_and_do_not_wait_for_each_other(call):
     async with StandIn(delay_ms=200) as stand_in:
         at_s = time.monotonic()

@@ -162,15 +162,14 @@ async def test_a_relative_program_is_found_in_its_directory(call, tmp_path):
     assert (await call(command("./run", options={"directory": str(tmp_path)}))).text == "here"
 
 
-@pytest.mark.parametrize("where", ["", " >&2"])
-async def test_a_flood_is_capped_and_its_source_ended(call, where):
+async def test_a_flood_is_capped_and_its_source_ended(call):
     at_s = time.monotonic()
-    called = await call(shell(f"head -c 100000000 /dev/zero{where}; sleep 30"))
+    called = await call(shell("head -c 100000000 /dev/zero; sleep 30"))
     assert time.monotonic() - at_s < 5
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == "invalid"
     assert "wrote too much" in called.verdict.fault.message
-    assert len(called.text) <= 64 * 1024 * 1024
+    assert len(called.text) <= 16 * 1024 * 1024 + 64 * 1024
 
 
 async def test_much_on_standard_error_does_not_block_the_answer(call):
