@@ -238,21 +238,7 @@ def _tried(failures: dict[str, Failure]) -> str:
     return "Tried " + "; ".join(f"{f.platform}: {f.error_class}: {f.message}" for f in failures.values())
 
 
-def evolve(
-    state: Router,
-    fact: SettingsAdopted
-    | PlatformReported
-    | TaskSubmitted
-    | TaskReady
-    | TaskCancelRequested
-    | TaskDecision
-    | TaskRouted
-    | QuotaRefused
-    | AttemptFailed
-    | AttemptInterrupted
-    | TaskCompleted
-    | Quarantined,
-) -> Router:
+def evolve(state: Router, fact: Heard | SettingsAdopted | PlatformReported | TaskRouted | TaskCompleted) -> Router:
     """Fold one fact."""
     match fact:
         case SettingsAdopted():
