@@ -10,12 +10,12 @@ import pytest
 
 from farebox.core import events as e
 from farebox.core import subjects, wire
-from farebox.core.errors import BusError, StoreInUse
+from farebox.core.errors import BusError, LogFull, StoreInUse
 from farebox.core.terms import Usage
 from farebox.log.port import Stored
 from farebox.views import ledger as ledgers
 from farebox.views import questions
-from farebox.views.ledger import Checkpoint, Ledger
+from farebox.views.ledger import Ledger
 
 AT_MS = 1_790_000_000_000
 
@@ -45,16 +45,32 @@ def memory(*facts: Stored) -> Ledger:
     return ledger
 
 
+def held(ledger: Ledger) -> tuple[str, int]:
+    return ledger.checkpoint.created, ledger.checkpoint.seq
+
+
 def quarantined(ledger: Ledger) -> dict[int, str]:
     with ledger.snapshot() as now:
         return {seq: reason for rows in now.stream("SELECT seq, reason FROM quarantine") for seq, reason in rows}
 
 
+def test_the_mark_of_the_views_is_the_same_however_the_facts_came() -> None:
+    facts = [submitted("t1", 1), completed("t1", 2), charged("t1", 3)]
+    whole, piecewise = memory(*facts), memory()
+    for fact in facts:
+        piecewise.ingest([fact])
+    assert whole.checkpoint == piecewise.checkpoint
+    last = facts[-1]
+    assert whole.checkpoint.fits(last.seq, last.at_ms, last.subject, last.body)
+    assert not whole.checkpoint.fits(last.seq, last.at_ms + 1, last.subject, last.body)
+    assert memory(facts[0], completed("t1", 2, output="y"), facts[2]).checkpoint.digest != whole.checkpoint.digest
+
+
 def test_the_checkpoint_moves_with_the_facts() -> None:
     ledger = memory()
-    assert ledger.checkpoint == Checkpoint("log-1", 0)
+    assert held(ledger) == ("log-1", 0)
     assert ledger.ingest([submitted("t1", 1), completed("t1", 4)]) == 2
-    assert ledger.checkpoint == Checkpoint("log-1", 4)
+    assert held(ledger) == ("log-1", 4)
     assert ledger.begin("log-1") == 5
     assert ledger.ingest([]) == 0
 
@@ -71,14 +87,14 @@ def test_a_fact_that_was_already_taken_is_passed_over() -> None:
 def test_another_log_is_another_ledger() -> None:
     ledger = memory(submitted("t1", 1))
     assert ledger.begin("log-2") == 1
-    assert ledger.checkpoint == Checkpoint("log-2", 0)
+    assert held(ledger) == ("log-2", 0)
     assert ledger.digest() == memory().digest()
 
 
 def test_forgetting_leaves_nothing() -> None:
     ledger = memory(submitted("t1", 1), completed("t1", 2))
     ledger.forget()
-    assert ledger.checkpoint == Checkpoint("", 0)
+    assert held(ledger) == ("", 0)
     assert ledger.digest() == memory().digest()
 
 
@@ -91,7 +107,7 @@ def test_a_file_keeps_what_it_was_told(tmp_path: Path) -> None:
     first.close()
     first.close()
     again = Ledger.open(path)
-    assert (again.checkpoint, again.notices) == (Checkpoint("log-1", 2), ())
+    assert (held(again), again.notices) == (("log-1", 2), ())
     assert again.digest() == said
     again.close()
 
@@ -107,7 +123,7 @@ def test_tables_of_another_version_are_rebuilt(tmp_path: Path, monkeypatch: pyte
     again = Ledger.open(path)
     monkeypatch.undo()
     ledgers.shape.cache_clear()
-    assert again.checkpoint == Checkpoint("", 0)
+    assert held(again) == ("", 0)
     again.close()
 
 
@@ -122,7 +138,7 @@ def test_a_damaged_file_is_moved_aside_and_said(tmp_path: Path, damage: str) -> 
         path.write_bytes(b"no database" * 999 if damage == "garbage" else path.read_bytes()[:5000])
         path.with_name("ledger.duckdb.wal").write_bytes(b"")
         ledger = Ledger.open(path)
-        assert ledger.checkpoint == Checkpoint("", 0)
+        assert held(ledger) == ("", 0)
         assert f"ledger.duckdb.damaged-{number}" in ledger.notices[0]
         assert (tmp_path / f"ledger.duckdb.damaged-{number}").exists()
         ledger.close()
@@ -165,7 +181,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_takes_nothing() -> None:
     ledger._connection.execute("DROP TABLE endings CASCADE")
     with pytest.raises(BusError, match="cannot be written"):
         ledger.ingest([submitted("t2", 2), completed("t2", 3)])
-    assert ledger.checkpoint == Checkpoint("log-1", 1)
+    assert held(ledger) == ("log-1", 1)
     assert ledger.ingest([submitted("t2", 2)]) == 1
     with ledger.snapshot() as now:
         assert list(now.stream("SELECT task FROM submissions")) == [[("t1",), ("t2",)]]
@@ -259,6 +275,12 @@ def test_a_fact_of_yesterday_is_read_through_its_upcasts(monkeypatch: pytest.Mon
     ledgers.shape.cache_clear()
     assert quarantined(ledger) == {}
     assert questions.tasks(ledger)[0].result.label == "was here"
+
+
+def test_a_full_disk_is_said_and_no_rebuild_is_advised() -> None:
+    refused = ledgers._refused(OSError('Could not write file "ledger.duckdb.wal": No space left on device'))
+    assert isinstance(refused, LogFull)
+    assert "replay" not in str(refused)
 
 
 def test_a_file_that_may_not_be_read_is_left_alone(tmp_path: Path) -> None:

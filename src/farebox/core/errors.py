@@ -13,8 +13,15 @@ FareboxError                 code, hint, exit_code
  │    ├── AppendBusy         a cluster is still applying; try again
  │    ├── AppendUnknown      no answer; stored or not: read back
  │    ├── LogFull            no room for more facts
- │    └── LogDamaged         a hole, a swap, a lost tail
+ │    └── LogDamaged         a hole
+ │         ├── LogMissing    the stream of a store that had one is not there
+ │         ├── LogReplaced   it is another log
+ │         ├── LogShortened  its end is gone
+ │         ├── LogChanged    a fact is not the one that stood there
+ │         ├── LogBeheaded   its beginning is gone
+ │         └── BackupUnfit   a copy of the log that is not whole, or of another log
  ├── BadFact                 bytes that are no fact, or a fact that lies about itself: quarantined
+ │    └── BrokenChain        it follows a fact that is not there
  └── TaskFailed              the task ran and did not succeed
 """
 
@@ -119,15 +126,57 @@ class LogFull(BusError):
 
 
 class LogDamaged(BusError):
-    """The log is not the one that was written: a hole, a swap, a lost tail."""
+    """The log is not the one that was written: a hole, or what the subclasses say."""
 
     code, exit_code = "FB801", 8
+
+
+class LogMissing(LogDamaged):
+    """A stream of a store that had one is not there; its data may be. It is never made anew."""
+
+    code = "FB804"
+
+
+class LogReplaced(LogDamaged):
+    """It is another log than the one this store worked with."""
+
+    code = "FB805"
+
+
+class LogShortened(LogDamaged):
+    """The log ends before facts that were acknowledged or read."""
+
+    code = "FB806"
+
+
+class LogChanged(LogDamaged):
+    """At a sequence stands another fact than the one that stood there."""
+
+    code = "FB807"
+
+
+class LogBeheaded(LogDamaged):
+    """The log begins later than it did."""
+
+    code = "FB808"
+
+
+class BackupUnfit(LogDamaged):
+    """A copy of the log that is not whole, or of another log."""
+
+    code = "FB810"
 
 
 class BadFact(FareboxError):
     """Bytes that are no fact, or a fact whose subject, writer and body disagree. It is quarantined, never processed."""
 
     code, exit_code = "FB802", 8
+
+
+class BrokenChain(BadFact):
+    """A fact that was written on top of one which its task never had. The task stops there."""
+
+    code = "FB809"
 
 
 class TaskFailed(FareboxError):

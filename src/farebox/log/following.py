@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
-from farebox.core.errors import AppendBusy, LogDamaged, LogFull, LogUnfit, NotReachable
+from farebox.core.errors import AppendBusy, LogDamaged, LogFull, LogReplaced, LogUnfit, NotReachable
 from farebox.core.subjects import ALL
 from farebox.log.connection import Connection
-from farebox.log.gaps import check_start
+from farebox.log.gaps import PUT_BACK, check_start, hole
 from farebox.log.names import STREAM
 from farebox.log.port import Position, Stored
 from farebox.log.pull import AGAIN_S, StandingPull
@@ -125,7 +125,7 @@ class Following:
         position = position_of(info)
         self._replicas = info["config"]["num_replicas"]
         if self._created not in {"", position.created}:
-            raise LogDamaged(f"The log was replaced: created {position.created}, not {self._created}.")
+            raise LogReplaced(f"The log was replaced: created {position.created}, not {self._created}.", hint=PUT_BACK)
         self._next = check_start(self._next, position)
         self._created = position.created
 
@@ -139,7 +139,7 @@ class Following:
             return
         self._delivered = delivered
         if self._gapless and seq != self._next:
-            self._damage = LogDamaged(f"After sequence {self._next - 1} comes {seq}: the facts between are gone.")
+            self._damage = hole(self._next, seq)
             self._break()
             return
         self._next = seq + 1

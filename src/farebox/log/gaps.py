@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farebox.core.errors import LogDamaged
+from farebox.core.errors import LogBeheaded, LogDamaged, LogShortened
 from farebox.log.port import Position, Stored
+
+PUT_BACK = "Put back a whole copy: farebox log restore DIR --store NEW"
+"""What to type when the log itself is damaged."""
 
 
 def check_start(start: int, position: Position) -> int:
@@ -16,9 +19,11 @@ def check_start(start: int, position: Position) -> int:
     if start <= 1:
         return max(position.first_seq, 1)
     if start > position.last_seq + 1:
-        raise LogDamaged(f"The log ends at {position.last_seq}, but {start - 1} was read already: its tail is lost.")
+        raise LogShortened(
+            f"The log ends at {position.last_seq}, but {start - 1} was read already: its tail is lost.", hint=PUT_BACK
+        )
     if start < position.first_seq:
-        raise LogDamaged(f"The log begins at {position.first_seq}, but {start} was not read yet.")
+        raise LogBeheaded(f"The log begins at {position.first_seq}, but {start} was not read yet.", hint=PUT_BACK)
     return start
 
 
@@ -28,4 +33,10 @@ def check_gapless(facts: Sequence[Stored], next_seq: int) -> None:
         return
     for expected, fact in enumerate(facts, next_seq):
         if fact.seq != expected:
-            raise LogDamaged(f"After sequence {expected - 1} comes {fact.seq}: the facts between are gone.")
+            raise hole(expected, fact.seq)
+
+
+def hole(expected: int, found: int) -> LogDamaged:
+    """Return the error that says which facts are gone."""
+    text = f"After sequence {expected - 1} comes {found}: the facts between are gone."
+    return LogDamaged(text, hint=PUT_BACK)

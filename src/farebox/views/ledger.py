@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct
 
 from farebox.core import subjects, wire
 from farebox.core.errors import BadFact, BusError, LogFull, StoreInUse
+from farebox.core.trail import Mark, id_of, step
 from farebox.log.port import Stored
 from farebox.views.digest import digest
 
@@ -49,11 +49,8 @@ LANED = {subjects.Place.LANE, subjects.Place.LANE_TASK}
 REASON_CHARS_MAX = 500
 
 
-class Checkpoint(Struct, frozen=True):
-    """Which log (`created`, as its position says) the tables hold, whole up to `seq`; empty and 0 for none yet."""
-
-    created: str
-    seq: int
+Checkpoint = Mark
+"""Which log (`created`, as its position says) the tables hold, whole up to `seq`; empty and 0 for none yet."""
 
 
 class Ledger:
@@ -64,11 +61,10 @@ class Ledger:
         self._connection = connection
         self._writing = threading.Lock()
         _prepare(connection)
-        self._checkpoint = Checkpoint("", 0)
+        self._checkpoint = Mark()
         if self._shape() != shape():
             self.forget()
-        created, seq = self._one("SELECT created, seq FROM ledger")
-        self._checkpoint = Checkpoint(created, seq)
+        self._checkpoint = Mark(*self._one("SELECT created, seq, id, before, digest FROM ledger"))
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
@@ -98,9 +94,9 @@ class Ledger:
 
     def begin(self, created: str) -> int:
         """Get ready for the log `created`: forget another one's facts. Return the sequence to go on from."""
-        if self._checkpoint == Checkpoint("", 0):
+        if self._checkpoint == Mark():
             self._connection.execute("UPDATE ledger SET created = ?", [created])
-            self._checkpoint = Checkpoint(created, 0)
+            self._checkpoint = Mark(created)
         elif self._checkpoint.created != created:
             self.forget(created)
         return self._checkpoint.seq + 1
@@ -110,8 +106,10 @@ class Ledger:
         with self._writing, _Transaction(self._connection):
             for file in ("schema", "views"):
                 self._connection.execute(_text(file))
-            self._connection.execute("INSERT INTO ledger VALUES (?, ?, 0)", [shape(), created])
-        self._checkpoint = Checkpoint(created, 0)
+            mark = Mark(created)
+            values = [shape(), mark.created, mark.seq, mark.id, mark.before, mark.digest]
+            self._connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", values)
+        self._checkpoint = mark
 
     def ingest(self, batch: Sequence[Stored]) -> int:
         """Add facts in log order, each chunk with its sequence in one transaction. Return how many were new.
@@ -121,13 +119,15 @@ class Ledger:
         """
         new = [stored for stored in batch if stored.seq > self._checkpoint.seq]
         for chunk in _chunks(new):
+            mark = _moved(self._checkpoint, chunk)
+            values = [mark.seq, mark.id, mark.before, mark.digest]
             try:
                 with self._writing, _Transaction(self._connection):
                     self._add(chunk)
-                    self._connection.execute("UPDATE ledger SET seq = ?", [chunk[-1].seq])
+                    self._connection.execute("UPDATE ledger SET seq = ?, id = ?, before = ?, digest = ?", values)
             except _duckdb().Error as error:
                 raise _refused(error) from error
-            self._checkpoint = Checkpoint(self._checkpoint.created, chunk[-1].seq)
+            self._checkpoint = mark
         return len(new)
 
     @contextmanager
@@ -286,6 +286,14 @@ def _move_aside(path: Path, error: Exception) -> str:
     if journal.exists():
         journal.rename(aside.with_name(aside.name + ".wal"))
     return f"{path} could not be read ({str(error).splitlines()[0]}); it is now {aside.name} and the ledger is rebuilt."
+
+
+def _moved(mark: Mark, chunk: Sequence[Stored]) -> Mark:
+    """Return the mark at the end of the chunk."""
+    before = digest = bytes.fromhex(mark.digest)
+    for one in chunk:
+        before, digest = digest, step(digest, one.seq, one.at_ms, one.subject, one.body)
+    return Mark(mark.created, chunk[-1].seq, id_of(chunk[-1].body), before.hex(), digest.hex())
 
 
 def _chunks(batch: Sequence[Stored]) -> Iterator[list[Stored]]:

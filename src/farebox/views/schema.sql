@@ -1,8 +1,10 @@
 -- The tables of the ledger: facts of the log, typed, each with the sequence it stands at. Rows are only ever added; what
 -- supersedes what is said by the views (views.sql). Times are stream time, ms since 1970. NULL: the fact does not say.
 
--- Which log the rows come from, and up to which sequence they hold all of it.
-CREATE OR REPLACE TABLE ledger (shape VARCHAR NOT NULL, created VARCHAR NOT NULL, seq BIGINT NOT NULL);
+-- Which log the rows come from, up to which sequence they hold all of it, and how to know that log again (core/trail.py).
+CREATE OR REPLACE TABLE ledger (
+    shape VARCHAR NOT NULL, created VARCHAR NOT NULL, seq BIGINT NOT NULL, id VARCHAR NOT NULL, before VARCHAR NOT NULL,
+    digest VARCHAR NOT NULL);
 
 CREATE OR REPLACE TABLE submissions (
     seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, chain VARCHAR NOT NULL, task VARCHAR NOT NULL, batch VARCHAR,
