@@ -28,7 +28,6 @@ from farebox.core.events import (
 )
 from farebox.core.ids import NONE
 from farebox.core.pricing import Priced, PriceList, price_of, restore, upper_bound
-from farebox.core.settings import restore as restore_settings
 from farebox.core.terms import Billing, Charged, CostStatus, Usage
 
 INPUT_MARGIN = 2
@@ -44,6 +43,18 @@ class Open(Struct, frozen=True):
     output_tokens_max: int | None = None
     input_tokens_estimate: int | None = None
     model: str = ""
+
+
+class PriceModel(Struct, frozen=True):
+    """The part of a platform's settings that decides about money."""
+
+    price_model: str = ""
+
+
+class PricedAs(Struct, frozen=True):
+    """The part of adopted settings that decides about money."""
+
+    platforms: dict[str, PriceModel] = {}
 
 
 class Cost(Struct):
@@ -205,7 +216,11 @@ def _adopted(fact: PriceListAdopted) -> PriceList:
 
 
 def _price_models(fact: SettingsAdopted) -> dict[str, str]:
-    platforms = restore_settings(fact.settings).platforms
+    """Return what platforms are priced as: an attempt may run under settings that only a later farebox knows whole."""
+    try:
+        platforms = msgspec.convert(fact.settings, PricedAs).platforms
+    except msgspec.ValidationError:
+        return {}
     return {name: one.price_model for name, one in platforms.items() if one.price_model}
 
 

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 import msgspec
 from msgspec import Struct
 
-from farebox.core.actor import Actor, Wake
+from farebox.core.actor import Actor, Parked, Wake
 from farebox.core.events import (
     AttemptFailed,
     AttemptInterrupted,
@@ -26,7 +26,7 @@ from farebox.core.events import (
     TaskCompleted,
     TaskRouted,
 )
-from farebox.core.settings import restore
+from farebox.core.settings import restore, unread
 from farebox.core.terms import Candidate, Fault, OnInterrupt
 
 CANCELS_MAX = 10_000
@@ -80,6 +80,7 @@ class Quota(Struct, dict=True):
     waiting: dict[str, Waiting] = msgspec.field(default_factory=dict[str, Waiting])
     ended: dict[str, Ended] = msgspec.field(default_factory=dict[str, Ended])
     cancels: dict[str, bool] = msgspec.field(default_factory=dict[str, bool])
+    unread: bool = False
 
     def __post_init__(self) -> None:
         """Build the lines from the value; called for a new state and for one read from a snapshot."""
@@ -106,8 +107,10 @@ def line_up(state: Quota, name: str, waiting: Waiting) -> None:
 
 
 def _hopeless(state: Quota, waiting: Waiting) -> bool:
-    """Whether nobody wants the task any more, or nobody may do it any more."""
-    return waiting.cancelled or not any(candidate.platform in state.limits for candidate in waiting.candidates)
+    """Whether nobody wants the task any more, or nobody may do it any more, as far as the settings are understood."""
+    if waiting.cancelled or state.unread:
+        return waiting.cancelled
+    return not any(candidate.platform in state.limits for candidate in waiting.candidates)
 
 
 Heard = TaskRouted | TaskCompleted | AttemptFailed | AttemptInterrupted | TaskCancelRequested | SettingsAdopted | Wake
@@ -232,13 +235,15 @@ def evolve(
     | QuotaReserved
     | QuotaDeferred
     | QuotaRefused
-    | QuotaSettled,
+    | QuotaSettled
+    | Parked,
 ) -> Quota:
     """Fold one fact."""
     match fact:
         case SettingsAdopted():
             platforms = restore(fact.settings).platforms
             state.limits = {name: platform.limit for name, platform in platforms.items() if platform.enabled}
+            state.unread = bool(unread(fact.settings))
             state.unwanted = {name: None for name, waiting in state.waiting.items() if _hopeless(state, waiting)}
         case TaskRouted():
             _wait(state, fact)
@@ -254,7 +259,7 @@ def evolve(
             waiting = state.waiting.get(_name(fact))
             if waiting is not None and waiting.seq == fact.routed_seq:
                 state.waiting[_name(fact)] = msgspec.structs.replace(waiting, deferred=True)
-        case QuotaRefused():
+        case QuotaRefused() | Parked():
             _forget(state, _name(fact))
         case QuotaSettled():  # pragma: no branch - there is no other kind
             state.ended.pop(fact.cause, None)
@@ -310,7 +315,7 @@ def _release(state: Quota, fact: TaskCompleted | AttemptFailed | AttemptInterrup
 
 
 def _name(fact: TaskRouted | TaskCancelRequested | TaskCompleted | AttemptFailed | AttemptInterrupted | QuotaReserved
-          | QuotaDeferred | QuotaRefused) -> str:  # fmt: skip
+          | QuotaDeferred | QuotaRefused | Parked) -> str:  # fmt: skip
     return f"{fact.chain}.{fact.task}"
 
 

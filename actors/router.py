@@ -24,7 +24,7 @@ from farebox.core.events import (
     TaskRouted,
     TaskSubmitted,
 )
-from farebox.core.settings import PlatformSettings, Settings, restore
+from farebox.core.settings import PlatformSettings, Settings, restore, unread
 from farebox.core.terms import Candidate, ErrorClass, Fault, OnInterrupt, Rejected
 from farebox.core.wire import submission_sha256
 
@@ -90,6 +90,7 @@ class Router(Struct):
     reports: dict[str, PlatformReported] = msgspec.field(default_factory=dict[str, PlatformReported])
     tasks: dict[str, Known] = msgspec.field(default_factory=dict[str, Known])
     cancels: dict[str, bool] = msgspec.field(default_factory=dict[str, bool])
+    unread: bool = False
 
 
 Heard = (
@@ -110,7 +111,10 @@ def decide(state: Router, heard: Heard) -> list[TaskRouted | TaskCompleted]:
     if known is None or not known.cause:
         return []
     chain, task = heard.key
-    said = _end_early(known) or _route(state, known)
+    end = _end_early(known)
+    said = end or _route(state, known)
+    if end is None and state.unread and isinstance(said, TaskCompleted):
+        return []  # Somebody may do it under settings that this farebox does not know: it is left to one that does.
     return [msgspec.structs.replace(said, chain=chain, task=task)]
 
 
@@ -243,6 +247,7 @@ def evolve(state: Router, fact: Heard | SettingsAdopted | PlatformReported | Tas
     match fact:
         case SettingsAdopted():
             state.settings = restore(fact.settings)
+            state.unread = bool(unread(fact.settings))
         case PlatformReported():
             state.reports[fact.platform] = fact
         case TaskSubmitted() | Quarantined():

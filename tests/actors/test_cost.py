@@ -261,6 +261,14 @@ def test_a_platform_may_say_whose_price_counts(override: str, model: str) -> Non
     assert (said.paid_usd, said.model, said.price_model) == (LISTED, model, "m1")
 
 
+def test_settings_of_a_later_farebox_are_understood_as_far_as_money_goes() -> None:
+    platforms = {"p1": {"kind": "compatible", "price_model": "m1", "budget_usd": "5"}}
+    adopted = SettingsAdopted(settings={"platforms": platforms, "later": True})
+    assert answer(prices(), adopted, done(model="anything")).paid_usd == LISTED
+    unreadable = SettingsAdopted(settings={"platforms": {"p1": {"price_model": 1}}})
+    assert answer(prices(), adopted, unreadable, done(model="anything")).status == "unpriced"
+
+
 def test_a_platform_named_like_a_provider_is_asked_first() -> None:
     adopted = prices()
     adopted.prices["providers"][0]["match"] = []

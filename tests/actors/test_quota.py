@@ -384,3 +384,17 @@ def check_line(one):
             if candidate.not_before_ms <= state.now_ms and candidate.platform in state.limits:
                 used = sum(hold.platform == candidate.platform for hold in state.holds.values())
                 assert used >= state.limits[candidate.platform]
+
+
+def test_under_settings_of_a_later_farebox_nothing_is_granted_and_nobody_is_sent_away(story, told):
+    one = story(p=1)
+    later = told.adopted({"p": {"limit": 1}})
+    later.settings["platforms"]["p"]["budget_usd"] = "5"
+    one.tell(later)
+    assert one.hear(routed("a", "p")) == []
+    (said,) = one.hear(TaskCancelRequested(chain="c", task="a"))
+    assert (said.task, said.fault.error_class) == ("a", "cancelled")
+    one.tell(said)
+    assert one.hear(routed("b", "p")) == []
+    (granted,) = one.hear(told.adopted({"p": {"limit": 1}}))
+    assert (type(granted), granted.task) == (QuotaReserved, "b")

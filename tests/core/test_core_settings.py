@@ -1,9 +1,8 @@
-"""The settings that are facts: the same settings are the same bytes, and what does not read is refused."""
+"""The settings that are facts: the same settings are the same bytes, and what does not read is not obeyed by half."""
 
 import pytest
 
-from farebox.core.errors import BadSettings
-from farebox.core.settings import LONG_S, PlatformSettings, Settings, canonical, restore
+from farebox.core.settings import LONG_S, PlatformSettings, Settings, canonical, restore, unread
 
 
 def test_settings_survive_their_adoption():
@@ -14,12 +13,37 @@ def test_settings_survive_their_adoption():
     assert canonical(Settings())[1] != sha256
 
 
+GOOD = {"kind": "x", "limit": 3}
+
+
 @pytest.mark.parametrize(
-    "plain", [{"unknown": 1}, {"attempts_max": 0}, {"platforms": {"a": {}}}, {"platforms": {"a": {"kind": 1}}}]
+    ("plain", "named"),
+    [
+        ({"later": 1}, ["engine"]),
+        ({"attempts_max": 0}, ["engine"]),
+        ({"attempts_max": 0, "platforms": {"b": {**GOOD, "later": 1}}}, ["engine", "platforms.b"]),
+        ({"platforms": [1]}, ["platforms does not read"]),
+    ],
 )
-def test_what_does_not_read_is_refused(plain):
-    with pytest.raises(BadSettings, match="do not read"):
-        restore(plain)
+def test_what_is_set_for_all_and_does_not_read_closes_every_platform(plain, named):
+    whole = {"retry_wait_max_s": 9.0, **plain}
+    if isinstance(whole.get("platforms", {}), dict):
+        whole["platforms"] = {"a": GOOD, **whole.get("platforms", {})}
+    assert restore(whole).platforms == {}
+    assert [one.partition(":")[0] for one in unread(whole)] == named
+
+
+@pytest.mark.parametrize("section", [{**GOOD, "budget_usd": "5"}, {**GOOD, "limit": "many"}, {}, {"kind": 1}, 7])
+def test_a_platform_that_does_not_read_is_left_out_and_the_others_stay(section):
+    plain = {"attempts_max": 3, "platforms": {"a": GOOD, "b": section}}
+    assert restore(plain) == Settings(attempts_max=3, platforms={"a": PlatformSettings(kind="x", limit=3)})
+    (named,) = unread(plain)
+    assert named.startswith("platforms.b: ")
+    assert unread({"platforms": {"a": GOOD}}) == ()
+
+
+def test_a_setting_of_a_later_farebox_is_named():
+    assert "budget_usd" in unread({"platforms": {"b": {**GOOD, "budget_usd": "5"}}})[0]
 
 
 def test_free_comes_before_plan_before_metered_unless_a_tier_is_set():

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from farebox.core.errors import BadSettings
 from farebox.core.terms import Billing, OnInterrupt
 
 LONG_S = 1800.0
@@ -71,8 +70,37 @@ def canonical(settings: Settings) -> tuple[dict[str, Any], str]:
 
 
 def restore(plain: dict[str, Any]) -> Settings:
-    """Return the settings that a SettingsAdopted holds. Raises BadSettings when they do not read."""
+    """Return the settings that a SettingsAdopted holds, as far as this farebox knows them whole. Nothing is obeyed by half.
+
+    A platform with a setting that does not read is left out; with one for the whole engine, all platforms are. What was
+    not understood is named by `unread`; a later farebox understands it.
+    """
+    own = {name: value for name, value in plain.items() if name in Settings.__struct_fields__ and name != "platforms"}
+    settings = _read(own, Settings) or Settings()
+    if any(not name.startswith("platforms.") for name in unread(plain)):
+        return settings
+    platforms = {name: _read(section, PlatformSettings) for name, section in plain.get("platforms", {}).items()}
+    return msgspec.structs.replace(settings, platforms={name: one for name, one in platforms.items() if one is not None})
+
+
+def unread(plain: dict[str, Any]) -> tuple[str, ...]:
+    """Return what an adopted fact says that this farebox does not know, as `platforms.NAME` or `engine`, with the reason."""
+    own = {name: value for name, value in plain.items() if name != "platforms"}
+    sections: Any = plain.get("platforms", {})
+    if not isinstance(sections, dict):
+        return ("platforms does not read",)
+    named: dict[str, Any] = {f"platforms.{name}": section for name, section in sections.items()}  # pyright: ignore[reportUnknownVariableType]
+    found = [f"engine: {why}" for why in _why_not(own, Settings)]
+    return (*found, *(f"{name}: {why}" for name, section in named.items() for why in _why_not(section, PlatformSettings)))
+
+
+def _read[Kind: Struct](section: Any, kind: type[Kind]) -> Kind | None:
+    return None if _why_not(section, kind) else msgspec.convert(section, kind)
+
+
+def _why_not(section: Any, kind: type[Struct]) -> tuple[str, ...]:
     try:
-        return msgspec.convert(plain, Settings)
+        msgspec.convert(section, kind)
     except msgspec.ValidationError as error:
-        raise BadSettings(f"The adopted settings do not read: {error}") from error
+        return (str(error),)
+    return ()

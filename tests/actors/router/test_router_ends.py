@@ -326,3 +326,23 @@ def test_law_attempts_rise_one_by_one_end_once_and_replay_to_the_same_state(
     assert ends == 1
     assert told.same(one.state, one.replayed())
     assert one.answer(QuotaReserved(chain="c", task="t", platform="home")) == []
+
+
+def test_settings_of_a_later_farebox_leave_the_task_to_it_and_break_nothing(story, told, routing):
+    one = story()
+    adopted = told.adopted(routing.TIERS)
+    adopted.settings["platforms"]["home"]["budget_usd"] = "5"
+    one.tell(adopted)
+    (said,) = one.hear(routing.task("a"))
+    assert routing.names(said) == ["plan", "cloud"], "who is understood whole is used"
+    adopted.settings["later"] = True
+    one.tell(adopted)
+    waiting = one.tell(routing.task("b"))
+    assert one.answer(waiting) == []
+    (end,) = one.hear(TaskCancelRequested(chain="c", task="b"))
+    assert end.status == "cancelled"
+    one.tell(routing.task("d"))
+    again = one.facts[-1]
+    one.tell(told.adopted(routing.TIERS))
+    (said,) = one.answer(again)
+    assert routing.names(said)[0] == "home"
