@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from farebox.client import Client
-from farebox.core import events, wire
-from farebox.core.errors import AppendUnknown, BadInput, LogFull
+from farebox.core import events, subjects, wire
+from farebox.core.errors import AppendUnknown, BadInput, LogFull, NotReachable
 from farebox.log.memory import Fate, MemoryLog, MemoryStore
-from farebox.posting import say_cancel, say_first, say_submission, submission
+from farebox.posting import keep, say_cancel, say_first, say_submission, submission
 from farebox.tasks import REPLACED, spec_of
 
 
@@ -122,3 +123,54 @@ async def test_an_empty_prompt_is_refused(fb, store, prompt):
 async def test_a_model_is_free_where_the_platform_lists_none(fb, store):
     await fb.submit("hello", platform="ollama", model="whatever")
     assert stored(store)[0].model == "whatever"
+
+
+FULL = {"code": "FB113", "message": "The disk of the store is full.", "hint": "Make room there."}
+
+
+async def answering(store, trouble):
+    """Serve an engine's word about itself."""
+    log = MemoryLog(store)
+
+    async def info(_body):
+        return msgspec.json.encode({"schema": "farebox.info/1", "trouble": trouble})
+
+    await log.serve(f"{subjects.API}.info", info)
+    return log
+
+
+async def test_a_log_that_answers_nothing_because_its_disk_is_full_is_waited_for_and_then_said():
+    store = MemoryStore(fate=lambda _: Fate.LOST)
+    log = await answering(store, FULL)
+    fact = events.TaskCancelRequested(chain="c", task="t")
+    with pytest.raises(LogFull, match="The disk of the store is full") as caught:
+        await say_first(log, fact, patience_s=0.1)
+    assert (caught.value.code, caught.value.exit_code, caught.value.hint) == ("FB113", 3, "Make room there.")
+    assert store.facts == []
+
+
+async def test_where_the_engine_knows_of_no_trouble_the_silence_itself_is_said():
+    log = await answering(MemoryStore(fate=lambda _: Fate.LOST), None)
+    with pytest.raises(AppendUnknown):
+        await say_first(log, events.TaskCancelRequested(chain="c", task="t"), patience_s=0.1)
+
+
+class SilentBucket(MemoryLog):
+    """A bucket that does not answer the first times."""
+
+    silences = 2
+
+    async def put_blob(self, body):
+        if self.silences:
+            self.silences -= 1
+            raise NotReachable("The server does not say that it has stored a large content.")
+        return await super().put_blob(body)
+
+
+async def test_a_large_content_waits_for_the_log_as_a_fact_does(store):
+    log = SilentBucket(store)
+    fact = await submission(log, spec_of({"prompt": "x" * 300_000}), chain="c", task="t")
+    assert await log.get_blob(fact.prompt_ref) == b"x" * 300_000
+    log.silences = 1000
+    with pytest.raises(NotReachable, match="large content"):
+        await keep(log, b"y", patience_s=0.1)

@@ -1,6 +1,7 @@
 """What happens when the server goes, freezes, comes back, or the network lies. Real servers, really killed."""
 
 import asyncio
+import hashlib
 import signal
 
 import msgspec
@@ -306,3 +307,23 @@ def test_every_error_of_the_server_has_a_meaning():
     with pytest.raises(AppendRefused) as refusal:
         raise_api(ApiError(400, 10071, "something new"))
     assert refusal.value.last_seq is None
+
+
+async def test_a_large_content_that_was_broken_off_goes_on_at_its_place(opened, own_server, impatient):
+    log = await opened()
+    body = bytes(range(256)) * 32_000
+    name = hashlib.sha256(body).hexdigest()
+    putting = asyncio.ensure_future(log.put_blob(body))
+    while not (begun := log._blobs._begun.get(name)) or not begun.stored:
+        await asyncio.sleep(0)
+    own_server.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(NotReachable, match="The server does not say that it has stored a large content"):
+            await putting
+    finally:
+        own_server.signal(signal.SIGCONT)
+    assert 0 < len(begun.stored) < 63
+    ref = await log.put_blob(body)
+    assert await log.get_blob(ref) == body
+    assert begun.stored == set(range(63))
+    assert log._blobs._begun == {}

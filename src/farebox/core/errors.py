@@ -120,7 +120,7 @@ class AppendUnknown(BusError):
 
 
 class LogFull(BusError):
-    """The log has no room (JetStream 10077 and kin). Nothing was stored."""
+    """The log has no room (JetStream 10077 and kin), or the disk below the store is full. Nothing was stored."""
 
     code, exit_code = "FB113", 3
 

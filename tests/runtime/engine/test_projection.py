@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from farebox.core import events
-from farebox.core.errors import BusError
+from farebox.core.errors import BusError, LogFull
 from farebox.runtime import projection as module
 from farebox.runtime.projection import Projection
 from farebox.views.desk import Desk
@@ -208,3 +208,44 @@ async def test_the_real_views_follow_and_are_rebuilt_alike(tape, tmp_path):
     again = Projection(Desk(tmp_path / "ledger.duckdb"))
     assert await again.begin("memory") == 42
     await again.close()
+
+
+async def test_a_trouble_is_said_once_and_its_end_once(tape, projection, book, monkeypatch, caplog):
+    monkeypatch.setattr(module, "AGAIN_S", 0.005)
+    tries = []
+
+    def fails(batch):
+        tries.append(batch)
+        _fails(batch)
+
+    book.before = fails
+    projection.tap(facts(tape, 10))
+    while len(tries) < 4:
+        assert not await projection.wait_for(1, 0.02)
+    book.before = lambda _batch: None
+    assert await projection.wait_for(10, 5)
+    projection.tap(facts(tape, 10))
+    assert await projection.wait_for(20, 5)
+    assert [record.message for record in caplog.records] == [
+        "the views stay behind: The ledger cannot be written.",
+        "the views are written again",
+    ]
+
+
+async def test_views_that_the_disk_keeps_from_being_written_are_not_to_blame(tape, book, monkeypatch, caplog):
+    monkeypatch.setattr(module, "AGAIN_S", 0.005)
+    full = LogFull("The disk of the store is full.", hint="Make room there.")
+    projection = Projection(book, lambda: full)
+    await projection.begin("now")
+    book.before = _fails
+    projection.tap(facts(tape, 1))
+    assert not await projection.wait_for(1, 0.1)
+    book.before = lambda _batch: None
+    assert await projection.wait_for(1, 5)
+    projection.tap(facts(tape, 1))
+    assert await projection.wait_for(2, 5)
+    await projection.close()
+    assert caplog.messages == [
+        "the views stay behind: The disk of the store is full. Make room there.",
+        "the views are written again",
+    ]

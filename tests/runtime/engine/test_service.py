@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from farebox.core import events
+from farebox.core.errors import LogFull
 from farebox.log.memory import Fate
 
 
@@ -191,3 +192,11 @@ async def test_who_waits_when_the_engine_stops_learns_that_he_must_ask_again(ask
     await engines.stop(ask.engine)
     said = await asyncio.wait_for(asking, 2)
     assert said["error"]["code"] == "FB101"
+
+
+async def test_info_says_what_keeps_facts_from_being_stored(ask):
+    assert (await ask("info"))["trouble"] is None
+    ask.engine._service._trouble = lambda: LogFull("The disk of the store is full.", hint="Make room.")
+    told = {"code": "FB113", "message": "The disk of the store is full.", "hint": "Make room."}
+    assert (await ask("info"))["trouble"] == told
+    assert (await ask("status"))["engine"]["trouble"] == told
