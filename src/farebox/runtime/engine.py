@@ -16,10 +16,10 @@ from typing import Any
 
 from farebox.core.actor import Actor
 from farebox.core.errors import FareboxError, LogDamaged
-from farebox.core.events import PlatformReported
+from farebox.core.events import Fact, PlatformReported, SettingsAdopted
 from farebox.core.platform import PlatformKind
 from farebox.core.pricing import PriceList
-from farebox.core.settings import PlatformSettings, Settings
+from farebox.core.settings import PlatformSettings, Settings, unread
 from farebox.log.port import Log
 from farebox.runtime import snapshots
 from farebox.runtime.adoption import adopt, report
@@ -78,6 +78,7 @@ class Engine:
         self._boot = secrets.token_hex(6)
         self._created = ""
         self._views_from = 1
+        self._unread: tuple[str, ...] = ()
         self._trouble = trouble
         self.projection = Projection(views, trouble)
         self.board = Board()
@@ -163,7 +164,7 @@ class Engine:
         alone = self._parts.alone
         follower = Follower(
             self.log, self.minds, self.committer, StreamClock(), taps=[] if alone else [self.projection.tap],
-            taps_from=None if alone else self._views_from, ears=[] if alone else [self.board.hear],
+            taps_from=None if alone else self._views_from, ears=[self._notice] if alone else [self.board.hear, self._notice],
             durability=self.settings.durability,
         )  # fmt: skip
         self._follower = follower
@@ -173,6 +174,13 @@ class Engine:
         if self._following.done():
             live.cancel()
             self._following.result()
+
+    def _notice(self, fact: Fact) -> None:
+        """Say which settings of a later engine on the same log are not understood here; nobody is charged under them."""
+        if isinstance(fact, SettingsAdopted):
+            self._unread = unread(fact.settings)
+            if self._unread:
+                log_.warning("FB803 settings adopted at %d need a later farebox: %s", fact.seq, "; ".join(self._unread))
 
     async def _start_workers(self) -> None:
         adapter = next((actor for actor in self._actors if actor.perform is not None), None)
@@ -215,8 +223,9 @@ class Engine:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     def _save_snapshots(self) -> None:
+        """Keep what the minds know, unless tasks are left undecided for settings that a later farebox will understand."""
         for mind in self.minds:
-            if mind.idle and self._created:
+            if mind.idle and self._created and not self._unread:
                 try:
                     snapshots.save(self._folder / "snapshots", mind.actor, mind.state, mind.seq, self._created)
                 except OSError as error:
