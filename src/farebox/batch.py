@@ -56,7 +56,7 @@ class Batch:
         self._parallel, self._fail_fast, self._resume, self._source = parallel, fail_fast, resume is not None, source
         self._handles: dict[int, Handle] = {}
         self._sent: set[str] = set()
-        self._stopped = self._opened = False
+        self._stopped = self._cancelled = self._opened = False
         self.results: dict[int, Result] = {}
 
     @property
@@ -78,9 +78,23 @@ class Batch:
         """Return the sums over all results so far."""
         return aggregate(self.results.values(), self.id)
 
-    async def cancel(self, reason: str = "") -> None:
-        """Cancel what is under way and send no more. What was not sent stays so: a resumed batch runs it."""
+    @property
+    def cancelled(self) -> int:
+        """How many were sent and then cancelled: those stay so, a resumed batch never starts them again."""
+        return sum(result.status == "cancelled" and not _is_unsent(result) for result in self.results.values())
+
+    @property
+    def unsent(self) -> int:
+        """How many were not sent, because it was stopped or cancelled before."""
+        return sum(map(_is_unsent, self.results.values()))
+
+    def stop(self) -> None:
+        """Send no more. What is under way goes on, and what was not sent stays so: a resumed batch runs it."""
         self._stopped = True
+
+    async def cancel(self, reason: str = "") -> None:
+        """Send no more and cancel what is under way. That sticks: a resumed batch runs what was not sent, and only that."""
+        self._stopped = self._cancelled = True
         await asyncio.gather(*(handle.cancel(reason) for handle in tuple(self._handles.values())))
 
     async def __aenter__(self) -> Self:
@@ -176,7 +190,7 @@ class Batch:
         try:
             handle = await self._sent_handle(spec, task)
             self._handles[line] = handle
-            if self._stopped:
+            if self._cancelled:
                 await handle.cancel()
             return await handle.result()
         finally:
@@ -197,6 +211,10 @@ class Batch:
             status="cancelled",
             error=ErrorShown(error_class="cancelled", message=NOT_SENT),
         )
+
+
+def _is_unsent(result: Result) -> bool:
+    return result.error is not None and result.error.message == NOT_SENT
 
 
 def _batch_fact(stands: Stored) -> events.BatchSubmitted:

@@ -95,8 +95,12 @@ class Batch:
         """Return the sums over all results so far."""
         return self._batch.aggregate()
 
+    def stop(self) -> None:
+        """Send no more; what is under way goes on."""
+        self._portal.call(self._batch.stop)
+
     def cancel(self, reason: str = "") -> None:
-        """Cancel what is under way and send no more."""
+        """Send no more and cancel what is under way."""
         self._portal.call(self._batch.cancel, reason)
 
 

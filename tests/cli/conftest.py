@@ -41,6 +41,14 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
+def let_go():
+    """Set it, and tasks whose prompt is "held" are answered."""
+    scripted.LET_GO.clear()
+    yield scripted.LET_GO
+    scripted.LET_GO.set()
+
+
+@pytest.fixture
 def needs() -> list[str]:
     """Which needs the commands had."""
     return []

@@ -15,9 +15,17 @@ import pytest
 from farebox.core import events, wire
 
 
-def submitted(store):
+def said(store, kind):
     facts = [wire.decode(one.subject, one.body, one.seq, one.at_ms) for one in store.facts]
-    return [fact.task for fact in facts if isinstance(fact, events.TaskSubmitted)]
+    return [fact.task for fact in facts if isinstance(fact, kind)]
+
+
+def submitted(store):
+    return said(store, events.TaskSubmitted)
+
+
+def cancels(store):
+    return len(said(store, events.TaskCancelRequested))
 
 
 def written(tmp_path, *items, name="prompts.jsonl"):
@@ -136,29 +144,82 @@ def test_a_mistake_in_the_call_is_one_line(cli, tmp_path, store, arguments, word
     assert store.facts == []
 
 
-def test_ctrl_c_cancels_what_runs_and_the_batch_goes_on_later(cli, tmp_path, store):
+@pytest.fixture
+def interrupted(cli, store, let_go):
+    """Run a command line and send it signals, a moment after so many tasks were submitted and a moment apart."""
+
+    def run(*arguments, after, signals, then_let_go=False):
+        def press() -> None:
+            while len(submitted(store)) < after:
+                time.sleep(0.01)
+            for number in signals:
+                time.sleep(0.2)
+                os.kill(os.getpid(), number)
+            if then_let_go:
+                time.sleep(0.2)
+                let_go.set()
+
+        thread = threading.Thread(target=press)
+        thread.start()
+        ran = cli(*arguments)
+        thread.join()
+        return ran
+
+    return run
+
+
+def statuses(tmp_path):
+    return [json.loads(line)["status"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+
+
+FOUR = ({"prompt": "one"}, {"prompt": "held"}, {"prompt": "three"}, {"prompt": "four"})
+
+
+@pytest.mark.parametrize(("with_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_batch_keeps_what_runs_and_goes_on_later(cli, interrupted, tmp_path, store, with_signal, code):
+    file = written(tmp_path, *FOUR)
+    arguments = ("batch", file, "--parallel", "1", "-o", "out.jsonl")
+    ran = interrupted(*arguments, after=2, signals=[with_signal], then_let_go=True)
+    assert ran.code == code
+    assert "No more tasks are sent. Waiting for the 1 that run: their answers are kept" in ran.err
+    assert ("for at most 15 s" in ran.err) == (with_signal == signal.SIGTERM)
+    assert "2 tasks were not sent. Go on with: farebox batch --resume" in ran.err
+    assert statuses(tmp_path) == ["completed", "completed", "cancelled", "cancelled"]
+    assert (len(submitted(store)), cancels(store)) == (2, 0)
+    again = cli("batch", "--resume", ran.err.rpartition("--resume ")[2].strip(), "-o", "out.jsonl")
+    assert (again.code, "stay cancelled" in again.err) == (0, False)
+    assert statuses(tmp_path) == ["completed"] * 4
+    assert len(submitted(store)) == len(set(submitted(store))) == 4
+
+
+def test_ctrl_c_twice_cancels_what_runs_for_good_and_says_so(cli, interrupted, tmp_path, store):
     file = written(tmp_path, {"prompt": "one"}, {"prompt": "slow"}, {"prompt": "three"}, {"prompt": "four"})
-
-    def press() -> None:
-        while len(submitted(store)) < 2:
-            time.sleep(0.01)
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    ran = cli("batch", file, "--parallel", "1", "-o", "out.jsonl")
-    thread.join()
+    arguments = ("batch", file, "--parallel", "1", "-o", "out.jsonl")
+    ran = interrupted(*arguments, after=2, signals=[signal.SIGINT, signal.SIGINT])
     assert ran.code == 130
-    assert "Cancelling 1 running tasks" in ran.err
+    assert "Cancelling 1 running tasks, for good" in ran.err
+    assert "1 cancelled tasks stay cancelled: a resumed batch never starts them again." in ran.err
     batch = ran.err.rpartition("--resume ")[2].strip()
     again = cli("batch", "--resume", batch, "-o", "out.jsonl")
-    assert again.code == 6
-    results = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [result["status"] for result in results] == ["completed", "cancelled", "completed", "completed"]
+    assert (again.code, "1 cancelled tasks stay cancelled" in again.err) == (6, True)
+    assert statuses(tmp_path) == ["completed", "cancelled", "completed", "completed"]
     assert len(submitted(store)) == len(set(submitted(store))) == 4
     assert cli("batch", file, "--resume", batch).code == 6
     assert len(submitted(store)) == 4
+
+
+def test_an_interrupted_batch_that_had_sent_everything_need_not_go_on(interrupted, tmp_path):
+    ran = interrupted("batch", written(tmp_path, {"prompt": "held"}), after=1, signals=[signal.SIGINT], then_let_go=True)
+    assert (ran.code, "--resume" in ran.err, ran.jsonl[0]["status"]) == (130, False, "completed")
+
+
+def test_sigterm_does_not_wait_for_ever_and_cancels_nothing(interrupted, tmp_path, store, monkeypatch):
+    monkeypatch.setattr("farebox.cli.batch.CANCEL_WAIT_S", 0.2)
+    ran = interrupted("batch", written(tmp_path, *FOUR), "--parallel", "1", after=2, signals=[signal.SIGTERM])
+    assert ran.code == 143
+    assert "The end of some tasks is not known yet: they may go on." in ran.err
+    assert "Go on with: farebox batch --resume" in ran.err
+    assert cancels(store) == 0
 
 
 def test_plain_progress_is_a_line_and_none_is_none(cli, tmp_path):

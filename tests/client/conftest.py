@@ -1,13 +1,15 @@
 """A small scripted engine over the memory log: it reads real submissions, writes real facts, answers from what it read.
 
-What a task comes to is written in its prompt: "fail", "slow" (until it is cancelled), "gap", "shuffled", "twice" (a first
-attempt that is thrown away), "late" (the charge comes later), "big"; anything else is answered with the prompt in capitals.
+What a task comes to is written in its prompt: "fail", "slow" (until it is cancelled), "held" (until `LET_GO` is set), "gap",
+"shuffled", "twice" (a first attempt that is thrown away), "late" (the charge comes later), "big"; anything else is answered
+with the prompt in capitals.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -39,6 +41,7 @@ PLATFORMS = [
     },
 ]
 PAID = "0.0125"
+LET_GO = threading.Event()
 
 
 class ScriptedEngine:
@@ -106,6 +109,8 @@ class ScriptedEngine:
         prompt = task.prompt or (await self.log.get_blob(task.prompt_ref)).decode()
         if self.store.last(subjects.exact("adapter", "completed", task.chain, task.task, lane="rehearsal")):
             return
+        if prompt.startswith("held"):
+            await self._held(task)
         if prompt.startswith("slow"):
             await self._chunk(task, 1, "so f")
             await self._chunk(task, 2, "ar")
@@ -117,6 +122,10 @@ class ScriptedEngine:
             await self._end(task, "failed", fault=fault)
         else:
             await self._answer(task, prompt)
+
+    async def _held(self, task: events.TaskSubmitted) -> None:
+        while not LET_GO.is_set() and task.task not in self.cancelled:
+            await asyncio.sleep(0.005)
 
     async def _answer(self, task: events.TaskSubmitted, prompt: str) -> None:
         output = prompt.upper()

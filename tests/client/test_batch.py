@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -88,12 +89,38 @@ async def test_a_failing_task_does_not_stop_the_others(fb):
     assert [result.status for result in results] == ["failed", "completed", "failed", "completed"]
 
 
+async def test_a_stopped_batch_sends_no_more_and_lets_finish_what_runs(fb, store):
+    batch = fb.batch(["one", "two", "three"], parallel=1, batch_id="b7")
+    results = []
+    async for result in batch:
+        results.append(result)
+        batch.stop()
+    assert [result.status for result in results][:1] == ["completed"]
+    assert (batch.unsent, batch.cancelled, len(results)) == (3 - len(submitted(store)), 0, 3)
+    again = [result async for result in fb.batch(resume="b7")]
+    assert [result.status for result in again] == ["completed"] * 3
+    assert submitted(store) == ["b7-1", "b7-2", "b7-3"]
+
+
+async def test_what_was_cancelled_stays_so_in_a_resumed_batch(fb, store):
+    batch = fb.batch(["slow", "two"], parallel=1, batch_id="b8")
+    async with batch:
+        first = asyncio.create_task(anext(aiter(batch)))
+        while not batch.running:
+            await asyncio.sleep(0.01)
+        await batch.cancel("enough")
+        assert (await first).status == "cancelled"
+    assert batch.cancelled == 1
+    again = fb.batch(resume="b8")
+    assert [result.status async for result in again] == ["cancelled", "completed"]
+    assert (again.cancelled, again.unsent) == (1, 0)
+    assert submitted(store) == ["b8-1", "b8-2"]
+
+
 async def test_cancelling_a_batch_ends_it(fb):
     batch = fb.batch(["slow"] * 3, parallel=3)
     async with batch:
         it = aiter(batch)
-        import asyncio
-
         first = asyncio.create_task(anext(it))
         while batch.running < 3:
             await asyncio.sleep(0.01)

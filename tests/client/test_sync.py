@@ -55,6 +55,7 @@ def test_a_batch_runs(fb):
     assert sorted(result.output for result in batch) == ["", "A", "B"]
     assert (batch.done, batch.total, batch.aggregate().failed) == (3, 3, 1)
     assert batch.aggregate().batch_id == batch.id
+    batch.stop()
     batch.cancel()
 
 

@@ -23,6 +23,7 @@ from farebox.core.results import Result
 from farebox.inputs import Lines, batch_file, read_batch
 
 CANCEL_WAIT_S = 15.0
+"""How long a second Ctrl-C waits for the end of what it cancelled, and SIGTERM for the end of what runs."""
 EXIT_SOME_FAILED = 6
 
 
@@ -41,6 +42,9 @@ def command(
 
     Example: farebox batch prompts.jsonl -o results.jsonl --parallel 10
 
+    Ctrl-C sends no more and waits for the tasks that run: what they cost is spent, so their answers are kept. Ctrl-C again
+    cancels them, for good; a third leaves at once. `--resume BATCH` runs what was not sent.
+
     Parameters
     ----------
     file
@@ -52,7 +56,8 @@ def command(
     fail_fast
         Cancel the rest when one task fails.
     resume
-        Go on with an interrupted batch; it runs nothing twice. The file may be left out.
+        Go on with an interrupted batch: collect what was sent, run what was not, nothing twice. A cancelled task stays
+        cancelled. The file may be left out.
     dry_run
         Check the whole file, say every bad line, send nothing.
     """
@@ -152,7 +157,7 @@ async def _run(
         async with troubles_said(common, client.log), batch:
             note(common, f"batch {batch.id} · {batch.total} tasks · {parallel} at once")
             interrupted = await _followed(common, batch, results)
-    return _ended(common, batch, results, interrupted)
+    return _ended(common, batch, results, interrupted=interrupted, resumed=resume is not None)
 
 
 async def _check_names(client: Client, lines: Lines) -> None:
@@ -171,17 +176,15 @@ async def _check_names(client: Client, lines: Lines) -> None:
 
 
 async def _followed(common: Common, batch: Batch, results: _Results) -> bool:
-    """Run the batch to its end; return True if it was interrupted and cancelled."""
+    """Run the batch to its end; return True if it was interrupted."""
     running = asyncio.ensure_future(_drained(common, batch, results))
     try:
         async with progress(common, batch):
             await asyncio.shield(running)
-    except asyncio.CancelledError:
-        note(common, f"\nCancelling {batch.running} running tasks (Ctrl-C again: leave at once)")
+    except asyncio.CancelledError as interrupt:
+        batch.stop()
         try:
-            async with asyncio.timeout(CANCEL_WAIT_S):
-                await batch.cancel("Ctrl-C")
-                await asyncio.wait({running})
+            await _finished(common, batch, running, hurry="SIGTERM" in interrupt.args)
         except (TimeoutError, BusError):
             note(common, "The end of some tasks is not known yet: they may go on. See: farebox status")
         return True
@@ -191,12 +194,26 @@ async def _followed(common: Common, batch: Batch, results: _Results) -> bool:
     return False
 
 
+async def _finished(common: Common, batch: Batch, running: asyncio.Future[None], *, hurry: bool) -> None:
+    """Wait for what was sent; cancel it when interrupted again. Raises TimeoutError, BusError."""
+    again = f"for at most {CANCEL_WAIT_S:g} s" if hurry else "(Ctrl-C again: cancel them)"
+    note(common, f"\nNo more tasks are sent. Waiting for the {batch.running} that run: their answers are kept {again}")
+    try:
+        async with asyncio.timeout(CANCEL_WAIT_S if hurry else None), progress(common, batch):
+            await asyncio.shield(running)
+    except asyncio.CancelledError:
+        note(common, f"\nCancelling {batch.running} running tasks, for good (Ctrl-C again: leave at once)")
+        async with asyncio.timeout(CANCEL_WAIT_S):
+            await batch.cancel("Ctrl-C")
+            await asyncio.shield(running)
+
+
 async def _drained(common: Common, batch: Batch, results: _Results) -> None:
     async for _ in batch:
         results.write(batch, common)
 
 
-def _ended(common: Common, batch: Batch, results: _Results, interrupted: bool) -> int:
+def _ended(common: Common, batch: Batch, results: _Results, *, interrupted: bool, resumed: bool) -> int:
     results.rest(batch, common)
     total = batch.aggregate()
     if common.json:
@@ -204,8 +221,11 @@ def _ended(common: Common, batch: Batch, results: _Results, interrupted: bool) -
         document({"schema": "farebox.batch/1", "interrupted": interrupted, **plain(total), **kept})
     for text in lines_of(total):
         note(common, text)
+    if batch.cancelled and (interrupted or resumed):
+        note(common, f"{batch.cancelled} cancelled tasks stay cancelled: a resumed batch never starts them again.")
+    if interrupted and (batch.unsent or batch.done < batch.total):
+        note(common, f"{batch.unsent} tasks were not sent. Go on with: farebox batch --resume {batch.id}")
     if interrupted:
-        note(common, f"Go on with: farebox batch --resume {batch.id}")
         return 130
     return _exit_code(total)
 

@@ -1,7 +1,7 @@
 """Running a command: its event loop, its connection, Ctrl-C.
 
-The first Ctrl-C cancels the command, which cancels its work and says what was spent; the second lets it go on no longer; a
-third leaves at once.
+The first Ctrl-C cancels the command, which brings its work to an end and says what was spent; the second lets it go on no
+longer; a third leaves at once.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class Interrupts:
                 loop.add_signal_handler(number, self.on, number)
 
     def on(self, number: int) -> None:
-        """Take a signal: cancel, cancel again, leave."""
+        """Take a signal: cancel, cancel again, leave. The cancellation carries the signal's name."""
         self._count += 1
         self.number = number
         if self._count > 2:
             os._exit(128 + number)
-        self._task.cancel()
+        self._task.cancel(signal.Signals(number).name)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, int]], *, serves: bool = False) -> int:

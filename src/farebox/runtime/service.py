@@ -218,7 +218,7 @@ class Service:
         return {"schema": "farebox.batch/1", **found}
 
     async def results(self, question: Json) -> Json:
-        """Answer with the results of a batch's ended tasks, after a task id."""
+        """Answer with the results of a batch's ended tasks, after the sequence of an end."""
         views = self._projection.views
         found = await self._projection.ask(lambda: views.results(str(question["batch"]), after=int(question.get("after") or 0)))
         return {"schema": "farebox.results/1", "results": found}
