@@ -23,6 +23,7 @@ from farebox.core import ids, subjects
 from farebox.core.errors import BadInput, NotReachable
 from farebox.core.results import Result
 from farebox.ends import Ends
+from farebox.fitting import fitted
 from farebox.handle import Answer, Handle, answer_of
 from farebox.log.port import Log, Subscription
 from farebox.posting import new_id, say_cancel, say_submission, submission
@@ -74,7 +75,7 @@ class Client:
         handle = self.handle(spec.chain or batch_id or task, task)
         await handle.listen(live=live)
         fact = await submission(self.log, spec, chain=handle.chain_id, task=task, batch=batch_id)
-        handle.fresh = await say_submission(self.log, fact)
+        handle.fresh = await say_submission(self.log, await fitted(self.log, fact))
         return handle
 
     async def check(self, spec: TaskSpec) -> None:
