@@ -71,10 +71,31 @@ def test_a_body_that_speaks_of_another_task_is_refused():
         wire.decode(SUBJECT, body(task="other"))
 
 
-@pytest.mark.parametrize("raw", [body(fact="TaskDreamed"), body(version=2), body(version=2, priority={"new": "shape"})])
-def test_what_comes_from_the_future_is_told_apart_so_that_it_can_wait(raw):
+DREAMED = "farebox.log.client.dreamed.-.c.t"
+
+
+@pytest.mark.parametrize(
+    ("subject", "raw"),
+    [(DREAMED, body(fact="TaskDreamed")), (SUBJECT, body(version=2)), (SUBJECT, body(version=2, priority={"new": "shape"}))],
+)
+def test_what_comes_from_the_future_is_told_apart_so_that_it_can_wait(subject, raw):
     with pytest.raises(wire.NewerFact):
-        wire.decode(SUBJECT, raw)
+        wire.decode(subject, raw)
+
+
+@pytest.mark.parametrize(
+    ("subject", "raw"),
+    [
+        (SUBJECT, body(fact="TaskDreamed")),  # a later farebox would not put it where this one knows what stands
+        (SUBJECT, body(fact="TaskRouted", version=2)),
+        (DREAMED, body(fact="", version=2)),
+        ("farebox.log.dreamed", body(fact="TaskDreamed")),
+    ],
+)
+def test_a_name_nobody_knows_is_no_way_past_the_table_of_subjects(subject, raw):
+    with pytest.raises(BadFact) as refused:
+        wire.decode(subject, raw)
+    assert not isinstance(refused.value, wire.NewerFact)
 
 
 @pytest.fixture

@@ -44,6 +44,24 @@ class Quarantined(Struct, frozen=True):
         return (self.chain, self.task)
 
 
+class Parked(Struct, frozen=True):
+    """A fact of a later farebox about a task: nobody decides about the task any more until a farebox reads it that knows it.
+
+    Made by the reader, never logged.
+    """
+
+    chain: str
+    task: str
+    seq: int
+    at_ms: int
+    reason: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The identity of the task: (chain, task)."""
+        return (self.chain, self.task)
+
+
 Pace = Literal["task", "writer"]
 """What may be in flight at once: one decision per task, or one append of the whole writer (whose state runs ahead)."""
 

@@ -33,9 +33,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class NewerFact(BadFact):
-    """A fact of a version that this code does not know yet."""
+    """A fact of a version that this code does not know yet. `fact` is its name."""
 
     code = "FB803"
+    fact = ""
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -60,7 +61,11 @@ def decode(subject: str, body: bytes, seq: int = 0, at_ms: int = 0) -> AnyFact:
 
     Raises BadFact for garbage, oversize or a body that disagrees with its subject; NewerFact for a later version.
     """
-    fact = _parse(body)
+    try:
+        fact = _parse(body)
+    except NewerFact as newer:
+        _check_place(subject, newer)
+        raise
     subjects.verify(subject, fact)
     force = msgspec.structs.force_setattr
     force(fact, "seq", seq)
@@ -89,13 +94,29 @@ def _lift(body: bytes, error: Exception | None) -> AnyFact:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as broken:
         raise BadFact(f"Not a fact: {broken}") from broken
     current = VERSIONS.get(head.fact)
+    if not head.fact:
+        raise BadFact("Not a fact: it has no name.") from error
     if current is None:
-        raise NewerFact(f"Unknown fact {head.fact[:64]!r}.") from error
+        raise _newer(head.fact, f"Unknown fact {head.fact[:64]!r}.") from error
     if head.version > current:
-        raise NewerFact(f"{head.fact} has version {head.version}, this farebox knows {current}.") from error
+        raise _newer(head.fact, f"{head.fact} has version {head.version}, this farebox knows {current}.") from error
     if head.version == current:
         raise BadFact(f"{head.fact} does not read: {error}") from error
     return _upcast(body, head.fact, head.version, current)
+
+
+def _newer(fact: str, message: str) -> NewerFact:
+    newer = NewerFact(message)
+    newer.fact = fact
+    return newer
+
+
+def _check_place(subject: str, newer: NewerFact) -> None:
+    """Raise BadFact where this code knows better which fact stands on `subject`: a name nobody knows is no way in."""
+    address = subjects.parse(subject)
+    row = subjects.BY_TOKEN.get((address.writer, address.token))
+    if row is not None and row.fact.__name__ != newer.fact:
+        raise BadFact(f"{address.writer} may not say {newer.fact[:64]} on {subject}.") from newer
 
 
 def _upcast(body: bytes, name: str, version: int, current: int) -> AnyFact:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from farebox.core import subjects, wire
-from farebox.core.actor import Quarantined
+from farebox.core.actor import Parked, Quarantined
 from farebox.core.errors import AppendRefused, BadFact, BusError
 from farebox.core.events import Fact
+from farebox.core.ids import NONE
 from farebox.log.port import Log, Stored
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
@@ -27,6 +28,8 @@ SINGLES_OF_A_WRITER = {"always": 5, "100ms": 8}
 """Pending facts up to which a whole writer's singles, one after the other, beat an atomic batch (measured on 2 cores)."""
 PAUSE_S = 0.25
 """Pause before an append whose outcome is unknown is decided anew."""
+
+UPGRADE = "Update this farebox: git pull && uv run farebox --version"
 
 Tap = Callable[[Sequence[Stored]], None]
 Ear = Callable[[Fact], None]
@@ -111,14 +114,44 @@ class Follower:
         for tap in self._taps:
             tap(batch)
 
-    def _read(self, stored: Stored) -> Fact | Quarantined | None:
-        """Return the fact; a liar or garbage is quarantined before any decide, and a task it would have begun is ended."""
+    def _read(self, stored: Stored) -> Fact | Quarantined | Parked | None:
+        """Return the fact; a liar or garbage is quarantined before any decide, and a task it would have begun is ended.
+
+        What a later farebox wrote parks its task. Raises NewerFact where that is not enough.
+        """
         try:
             return wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+        except wire.NewerFact as newer:
+            log_.warning("parked at fact %d on %s: %s", stored.seq, stored.subject, newer)
+            return self._parked(stored, newer)
         except BadFact as bad:
             self.quarantined += 1
             log_.warning("quarantined fact %d on %s: %s", stored.seq, stored.subject, bad)
             return _quarantined(stored, str(bad))
+
+    def _parked(self, stored: Stored, newer: wire.NewerFact) -> Parked | None:
+        """Park the task of a fact that a later farebox wrote. Raises NewerFact for what an actor guards as a whole.
+
+        Who counts slots cannot go on counting beside somebody whose words he cannot read.
+        """
+        try:
+            address = subjects.parse(stored.subject)
+        except BadFact:
+            return None
+        if any(mind.actor.pace == "writer" and mind.actor.name == address.writer for mind in self._minds):
+            raise wire.NewerFact(f"Fact {stored.seq} is of a later farebox: {newer.message}", hint=UPGRADE) from newer
+        if address.task == NONE:
+            return None
+        return Parked(address.chain, address.task, stored.seq, stored.at_ms, newer.message)
+
+    def retry(self, seq: int) -> bool:
+        """Decide anew about a fact that stayed undecided. Returns whether there was one."""
+        found = [mind for mind in self._minds if seq in mind.broken]
+        for mind in found:
+            mind.retry(seq)
+            self._pump_mind(mind)
+        self._set_timer()
+        return bool(found)
 
     def _go_live(self) -> None:
         if self._last_ms > self._clock.now_ms():
@@ -170,6 +203,7 @@ class Follower:
             return
         else:
             log_.error("%s said what cannot be stored, its task stays where it is: %s", mind.actor.name, error)
+            mind.unsayable(decision, f"What was decided cannot be stored: {error}")
         self._pump_mind(mind)
         self._set_timer()
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from farebox.core import ids, subjects, wire
-from farebox.core.actor import Actor, Quarantined, Wake
+from farebox.core.actor import Actor, Parked, Quarantined, Wake
 from farebox.core.events import Fact
 from farebox.log.port import Entry, Fence
 
@@ -24,10 +24,11 @@ FENCES_MAX = 100_000
 """Last sequences remembered; a forgotten one is learned again from the refusal it causes."""
 AHEAD_MAX = 500
 """Facts of one append of a whole writer (a batch holds at most 1000)."""
+REASON_CHARS = 1000
 KNOWN = frozenset({subjects.Guard.OWN_FIRST, subjects.Guard.ROUTER})
 """Guards of which the actor itself says, in `prev`, what the fence expects: the first word, or its own last one."""
 
-Heard = Fact | Quarantined | Wake
+Heard = Fact | Quarantined | Parked | Wake
 Key = tuple[str, str]
 
 
@@ -40,15 +41,28 @@ class Decision(Struct):
     seq: int = 0
 
 
-class Mind:
-    """The bookkeeping of one follower actor over one log."""
+class Broken(Struct, frozen=True):
+    """What an actor could not decide about, and why: it broke, or it said what no log can hold."""
 
-    def __init__(self, actor: Actor[Any], secret: bytes, state: Any = None, seq: int = 0) -> None:
+    heard: Heard
+    reason: str
+
+
+class Mind:
+    """The bookkeeping of one follower actor over one log. A `mute` one only folds.
+
+    `broken` holds by sequence what stays undecided, `parked` the tasks of which a later farebox said what this one cannot read.
+    """
+
+    def __init__(self, actor: Actor[Any], secret: bytes, state: Any = None, seq: int = 0, *, mute: bool = False) -> None:
         self.actor = actor
         self.state = actor.new() if state is None else state
         self.seq = seq
         self._secret = secret
-        self._heard_kinds = actor.heard()
+        self._mute = mute
+        self.broken: dict[int, Broken] = {}
+        self.parked: dict[Key, int] = {}
+        self._heard_kinds = frozenset[type]() if mute else actor.heard()
         self._folded_kinds = actor.folded()
         self._said_kinds = actor.said()
         self._last: dict[str, int] = {}
@@ -62,18 +76,19 @@ class Mind:
         self._ahead_ids: set[str] = set()
         self._woken = False
 
-    def hear(self, fact: Fact | Quarantined, writer: str) -> None:
+    def hear(self, fact: Fact | Quarantined | Parked, writer: str) -> None:
         """Fold one fact of the log, in order; what the actor hears waits for `decisions`."""
         assert fact.seq > self.seq, "facts come in log order, each once"
         self.seq = fact.seq
-        own = writer == self.actor.name
+        own = fact if isinstance(fact, Fact) and writer == self.actor.name else None
+        if isinstance(fact, Parked):
+            self.parked.setdefault(fact.key, fact.seq)
         if type(fact) in self._folded_kinds:
             self.state = self.actor.evolve(self.state, fact)
-            if self._solo and not (own and fact.id in self._ahead_ids):
+            if self._solo and not (own and own.id in self._ahead_ids):
                 self._ahead = self.actor.evolve(self._ahead, fact)
         if own:
-            assert isinstance(fact, Fact)
-            self._note_own(fact, writer)
+            self._note_own(own, writer)
         if type(fact) in self._heard_kinds and (self._live or not self._solo):
             self._queue(self._key(fact), fact)
         if self._waits:
@@ -98,7 +113,7 @@ class Mind:
 
     def due(self) -> int | None:
         """Return when (stream time, ms) the actor wants to be woken."""
-        return self.actor.due(self._ahead) if self.actor.due and not self._woken else None
+        return self.actor.due(self._ahead) if self.actor.due and not self._woken and not self._mute else None
 
     def decisions(self) -> Iterator[Decision]:
         """Yield what is to be appended now. Each must come back through `stored`, `refused` or `unknown`."""
@@ -164,6 +179,22 @@ class Mind:
         guards = [subjects.fence_filter(self.actor.name, fact) for fact in decision.facts]
         self._retry(decision, max((self._last.get(guard, 0) for guard in guards if guard), default=0))
 
+    def unsayable(self, decision: Decision, reason: str) -> None:
+        """What was decided cannot be stored, whoever tries: it stays undecided, and the next fact of its key is looked at."""
+        for heard in decision.heard:
+            self._leave(heard, reason)
+        self._free(decision)
+
+    def retry(self, seq: int) -> None:
+        """Decide anew about what stayed undecided. Raises KeyError when nothing of that sequence did."""
+        heard = self.broken.pop(seq).heard
+        self._queue(self._key(heard), heard)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was heard is decided: only then a state may be kept in place of the facts that led to it."""
+        return not self.broken and not self.parked and not self._mute
+
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting to be decided and nothing is on its way."""
@@ -175,10 +206,13 @@ class Mind:
         pending = self._pending.get(key)
         while pending:
             heard = pending.popleft()
+            if self.parked and not isinstance(heard, Wake) and heard.key in self.parked:
+                continue
             try:
                 facts = self._stamped(heard, self.actor.decide(self.state, heard))
-            except Exception:
+            except Exception as error:
                 # Left undecided; whoever catches it may go on with the others.
+                self._leave(heard, f"{type(error).__name__}: {error}")
                 self._mark(key)
                 raise
             if facts:
@@ -258,6 +292,10 @@ class Mind:
         if pending and not self._solo and any(getattr(heard, "id", None) == fact.cause for heard in pending):
             self._pending[key] = deque(heard for heard in pending if getattr(heard, "id", None) != fact.cause)
         self._mark(key)
+
+    def _leave(self, heard: Heard, reason: str) -> None:
+        if not isinstance(heard, Wake):
+            self.broken[heard.seq] = Broken(heard, reason[:REASON_CHARS])
 
     def _free(self, decision: Decision) -> None:
         if self._busy.get(decision.key) is decision:
