@@ -1,7 +1,7 @@
-"""The trail: a digest that runs through the log, fact by fact, so that two who read the same log end at the same 64 digits.
+r"""The trail: a digest that runs through the log, fact by fact, so that two who read the same log end at the same 64 digits.
 
     digest(0) = 32 zero bytes
-    digest(n) = SHA-256( digest(n - 1) + "<sequence> <time, ms since 1970> <subject>\\n" + body )
+    digest(n) = SHA-256( digest(n - 1) + "<sequence> <time, ms since 1970> <subject>\n" + body )
 
 Whoever kept a `Mark` knows a log again by one fact: the last step of the digest is made anew with what stands there now.
 """

@@ -4,6 +4,7 @@ Rights a user needs beside its own subjects and its inbox prefix (to publish on;
 
     position, check    STREAM.INFO.FAREBOX; check also looks at FAREBOX_LIVE, FAREBOX_DEAD and OBJ_farebox-blobs where it may
     last               DIRECT.GET.FAREBOX.<subject>
+    at                 DIRECT.GET.FAREBOX
     follow             CONSUMER.CREATE.FAREBOX.<consumer>.farebox.log.>, CONSUMER.DELETE.FAREBOX.<consumer>,
                        CONSUMER.MSG.NEXT.FAREBOX.<consumer>
     consume            CONSUMER.INFO.FAREBOX.<durable>, CONSUMER.MSG.NEXT.FAREBOX.<durable>, and $JS.ACK.FAREBOX.<durable>.>
@@ -30,7 +31,7 @@ from farebox.log.blobs import Blobs
 from farebox.log.connection import Connection, Health, Unanswered
 from farebox.log.consuming import Consuming
 from farebox.log.following import Following, position_of
-from farebox.log.port import Delivery, Entry, Handler, Position, Stored, Subscription
+from farebox.log.port import Delivery, Entry, Handler, OnStored, Position, Stored, Subscription
 from farebox.log.raw_client import NatsSubscription, Reply
 from farebox.log.streams import Sizes, Streams, stream_configs
 
@@ -50,6 +51,7 @@ class JetStreamLog:
         self._blobs = Blobs(connection)
         self._followings: set[Following] = set()
         self._answering: set[asyncio.Task[None]] = set()
+        self.on_stored: OnStored | None = None
 
     @classmethod
     async def connect(
@@ -101,7 +103,10 @@ class JetStreamLog:
 
     async def append(self, entries: Sequence[Entry]) -> tuple[int, ...]:
         """Store all entries or none and return their sequences. Raises as the port says."""
-        return await self._appender.append(entries)
+        seqs = await self._appender.append(entries)
+        if self.on_stored is not None:
+            self.on_stored(entries, seqs)
+        return seqs
 
     async def last(self, subject: str) -> Stored | None:
         """Return the last fact on one exact subject, None if there is none.
@@ -110,13 +115,11 @@ class JetStreamLog:
         """
         names.check_entry(subject, b"", None)
         reply = await self._reading(f"$JS.API.DIRECT.GET.{names.STREAM}.{subject}")
-        if reply.status == 404:
-            return None
-        if reply.status:
-            raise NotReachable(f"Nobody answers for the log (status {reply.status}).")
-        at = datetime.fromisoformat(reply.field("Nats-Time-Stamp"))
-        at_ms = int(at.timestamp()) * 1000 + at.microsecond // 1000
-        return Stored(subject=subject, body=reply.body, seq=int(reply.field("Nats-Sequence")), at_ms=at_ms)
+        return _fact_of(reply)
+
+    async def at(self, seq: int) -> Stored | None:
+        """Return the fact at one sequence, None if there is none; in a cluster a replica that lags may answer."""
+        return _fact_of(await self._reading(f"$JS.API.DIRECT.GET.{names.STREAM}", b'{"seq":%d}' % seq))
 
     async def position(self) -> Position:
         """Return which log this is and what it holds. Raises LogUnfit when the stream is missing."""
@@ -208,13 +211,13 @@ class JetStreamLog:
                 return name
         raise AccessDenied(f"This user may read the log no more than {len(self._followings)} times at once.")
 
-    async def _reading(self, subject: str) -> Reply:
+    async def _reading(self, subject: str, body: bytes = b"") -> Reply:
         """Ask for something that may be asked twice."""
         deadline_s = asyncio.get_running_loop().time() + READ_WAIT_S
         while True:
             await self._connection.connected()
             try:
-                return await self._connection.ask(subject)
+                return await self._connection.ask(subject, body)
             except Unanswered:
                 if asyncio.get_running_loop().time() > deadline_s:
                     raise
@@ -226,6 +229,17 @@ class JetStreamLog:
         self._answering.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             asyncio.get_running_loop().call_exception_handler({"message": "Answering failed", "exception": error})
+
+
+def _fact_of(reply: Reply) -> Stored | None:
+    """Return what a direct get brought."""
+    if reply.status == 404:
+        return None
+    if reply.status:
+        raise NotReachable(f"Nobody answers for the log (status {reply.status}).")
+    at = datetime.fromisoformat(reply.field("Nats-Time-Stamp"))
+    at_ms = int(at.timestamp()) * 1000 + at.microsecond // 1000
+    return Stored(subject=reply.field("Nats-Subject"), body=reply.body, seq=int(reply.field("Nats-Sequence")), at_ms=at_ms)
 
 
 class _Listening:

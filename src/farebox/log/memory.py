@@ -11,7 +11,7 @@ from farebox.core.terms import Ref
 from farebox.log.durable import Durable
 from farebox.log.gaps import check_gapless, check_start
 from farebox.log.names import matches
-from farebox.log.port import Delivery, Entry, Handler, Position, Stored, Subscription
+from farebox.log.port import Delivery, Entry, Handler, OnStored, Position, Stored, Subscription
 from farebox.log.store import Fate, MemoryStore
 
 __all__ = ["Fate", "MemoryLog", "MemoryStore"]
@@ -41,6 +41,7 @@ class MemoryLog:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
+        self.on_stored: OnStored | None = None
         self._open = True
         self._stops: list[_Stop] = []
         self._followers: set[asyncio.Event] = set()
@@ -49,13 +50,23 @@ class MemoryLog:
         """Store all entries or none and return their sequences. Raises as the port says."""
         await asyncio.sleep(0)  # a real log lets others run before the answer comes
         self._check_open()
-        return self.store.append(entries)
+        seqs = self.store.append(entries)
+        if self.on_stored is not None:
+            self.on_stored(entries, seqs)
+        return seqs
 
     async def last(self, subject: str) -> Stored | None:
         """Return the last fact on one exact subject, None if there is none."""
         await asyncio.sleep(0)
         self._check_open()
         return self.store.last(subject)
+
+    async def at(self, seq: int) -> Stored | None:
+        """Return the fact at one sequence, None if there is none."""
+        await asyncio.sleep(0)
+        self._check_open()
+        found = self.store.read(seq, 1)
+        return found[0] if found and found[0].seq == seq else None
 
     async def position(self) -> Position:
         """Return which log this is and what it holds."""

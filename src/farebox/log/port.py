@@ -88,10 +88,14 @@ class Subscription(Protocol):
 
 
 Handler = Callable[[bytes], Awaitable[bytes]]
+OnStored = Callable[[Sequence[Entry], Sequence[int]], None]
+"""Told of each append that was acknowledged."""
 
 
 class Log(Protocol):
     """The event log and the small talk beside it (live text, questions and answers, large contents)."""
+
+    on_stored: OnStored | None
 
     async def append(self, entries: Sequence[Entry]) -> tuple[int, ...]:
         """Store all entries or none and return their sequences; one entry goes as a single, several as an atomic batch.
@@ -103,6 +107,10 @@ class Log(Protocol):
 
     async def last(self, subject: str) -> Stored | None:
         """Return the last fact on one exact subject, None if there is none. Raises NotReachable, AccessDenied."""
+        ...
+
+    async def at(self, seq: int) -> Stored | None:
+        """Return the fact at one sequence, None if there is none. Raises NotReachable, AccessDenied."""
         ...
 
     async def position(self) -> Position:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from farebox.core.actor import Actor
-from farebox.core.errors import FareboxError, LogDamaged
+from farebox.core.errors import FareboxError
 from farebox.core.events import Fact, PlatformReported, SettingsAdopted
 from farebox.core.platform import PlatformKind
 from farebox.core.pricing import PriceList
 from farebox.core.settings import PlatformSettings, Settings, unread
-from farebox.log.port import Log
-from farebox.runtime import snapshots
+from farebox.core.trail import Mark
+from farebox.log.port import Log, Position, Stored
+from farebox.runtime import snapshots, trust
 from farebox.runtime.adoption import adopt, report
 from farebox.runtime.board import Board
 from farebox.runtime.clock import StreamClock
@@ -32,6 +33,7 @@ from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.projection import Projection
 from farebox.runtime.service import Service
 from farebox.runtime.spool import Spool
+from farebox.runtime.witness import Witness
 from farebox.runtime.worker import Worker
 
 log_ = logging.getLogger("farebox.engine")
@@ -77,9 +79,12 @@ class Engine:
         self._about = dict(about)
         self._boot = secrets.token_hex(6)
         self._created = ""
+        self._last: Stored | None = None
         self._views_from = 1
         self._unread: tuple[str, ...] = ()
         self._trouble = trouble
+        self._views = views
+        self._witness = Witness(folder, settings.durability, lambda: Mark() if views is None else views.checkpoint)
         self.projection = Projection(views, trouble)
         self.board = Board()
         self.committer = Committer(log, settings.durability)
@@ -96,7 +101,7 @@ class Engine:
         if self._parts.alone:
             await self._start_alone()
             return
-        await self._open_views()
+        await self._testify(await self._open_views())
         await adopt(self.log, self.settings, self._prices, self._secret)
         self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
         await self._follow()
@@ -108,7 +113,7 @@ class Engine:
         """Start some actors only, under rights of their own: they adopt nothing, keep no views and answer no questions."""
         self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
         if any(actor.perform is None for actor in self._actors):
-            self._created = (await self.log.position()).created
+            await self._testify(await trust.examine(self.log, self._witness.seen))
             await self._follow()
         await self._start_workers()
 
@@ -133,9 +138,10 @@ class Engine:
             await asyncio.gather(self._following, return_exceptions=True)
         if self._follower is not None:
             await self._follower.close()
-        self._save_snapshots()
         if not self._parts.alone:
             await self.projection.close()
+        self._save_snapshots()
+        await self._witness.close()
         if self._spool is not None:
             await self._spool.close()
         return broken
@@ -144,26 +150,40 @@ class Engine:
         """Wait until the log ends the engine: raises LogDamaged and whatever else following it cannot survive."""
         await (asyncio.Event().wait() if self._following is None else asyncio.shield(self._following))
 
-    async def _open_views(self) -> None:
-        """Hold the views against the log before anything is written to it. Raises LogDamaged when its end is gone."""
-        position = await self.log.position()
-        self._created = position.created
+    async def _open_views(self) -> Position:
+        """Hold log and views against each other before anything is written. Raises LogDamaged and kin (runtime/trust.py)."""
+        position = await trust.examine(self.log, self._witness.seen)
+        mark: Mark = self._views.checkpoint
+        if mark.seq and not await self._believed(position, mark):
+            log_.warning("the views are another log's, or ahead of this one: they are made anew")
+            await asyncio.to_thread(self._views.forget)
         self._views_from = await self.projection.begin(position.created)
-        if self._views_from - 1 > position.last_seq:
-            raise LogDamaged(
-                f"The log ends at fact {position.last_seq}, but its views hold {self._views_from - 1}: its end is gone.",
-                hint=f"Put back a whole backup. If this is one, remove views/ and snapshots/ in {self._folder}.",
-            )
+        return position
+
+    async def _testify(self, position: Position) -> None:
+        """From now on what the log acknowledges is noted outside of it."""
+        self._created = position.created
+        await self._witness.begin(position)
+        self.log.on_stored = self._witness.saw
+
+    async def _believed(self, position: Position, mark: Mark) -> bool:
+        """Whether the views may go on. Without a witness they alone know which log was here."""
+        if mark.created != position.created and self._witness.seen is None:
+            raise trust.replaced(position.created, mark.created)
+        return await trust.believes(self.log, position, mark, forgiving=self.settings.durability == "100ms")
 
     async def _follow(self) -> None:
         position = await self.log.position()
         for actor in self._actors:
             if actor.perform is None:
-                state, seq = snapshots.load(self._folder / "snapshots", actor, position)
-                self.minds.append(Mind(actor, self._secret, state, seq))
+                state, mark = snapshots.load(self._folder / "snapshots", actor, position)
+                if mark.seq and not await trust.believes(self.log, position, mark, forgiving=True):
+                    state, mark = actor.new(), Mark()
+                self.minds.append(Mind(actor, self._secret, state, mark.seq))
         alone = self._parts.alone
+        taps = [self._note_last] if alone else [self._note_last, self.projection.tap]
         follower = Follower(
-            self.log, self.minds, self.committer, StreamClock(), taps=[] if alone else [self.projection.tap],
+            self.log, self.minds, self.committer, StreamClock(), taps=taps,
             taps_from=None if alone else self._views_from, ears=[self._notice] if alone else [self.board.hear, self._notice],
             durability=self.settings.durability,
         )  # fmt: skip
@@ -222,14 +242,24 @@ class Engine:
                 return
             await asyncio.sleep(LOOK_AGAIN_S)
 
+    def _note_last(self, batch: Sequence[Stored]) -> None:
+        self._last = batch[-1]
+
     def _save_snapshots(self) -> None:
         """Keep what the minds know, unless tasks are left undecided for settings that a later farebox will understand."""
         for mind in self.minds:
-            if mind.idle and self._created and not self._unread:
+            mark = self._mark_at(mind.seq)
+            if mind.idle and mind.whole and mark is not None and not self._unread:
                 try:
-                    snapshots.save(self._folder / "snapshots", mind.actor, mind.state, mind.seq, self._created)
+                    snapshots.save(self._folder / "snapshots", mind.actor, mind.state, mark)
                 except OSError as error:
                     log_.warning("no snapshot of %s: %s; the next start folds the log", mind.actor.name, error)
+
+    def _mark_at(self, seq: int) -> Mark | None:
+        """Return how to know this place of the log again: as the views do, else by the last fact alone."""
+        if self._views is not None and (known := self._views.checkpoint).seq == seq and known.created == self._created:
+            return known
+        return trust.mark_of(self._created, self._last) if self._last is not None and self._last.seq == seq else None
 
     @property
     def running(self) -> int:
