@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -172,7 +173,8 @@ def parse(subject: str) -> Address:
 def verify(subject: str, fact: e.Fact) -> Row:
     """Return the row of a fact read from `subject`. Raises BadFact when subject, writer and body disagree."""
     live = subject.startswith(LIVE)
-    writer = subject.split(".", 3)[2] if subject.count(".") > 2 else ""
+    tokens = subject.split(".", 3)
+    writer = tokens[2] if len(tokens) > 3 else ""
     place = _live_place if live else _PLACES.get((writer, type(fact)))
     if place is not None and (not live or type(fact) is LIVE_ROW.fact) and place(fact) == subject:
         return LIVE_ROW if live else ROWS[writer, type(fact)]
@@ -205,6 +207,7 @@ def _lane(fact: e.Fact) -> str:
     return getattr(fact, "platform", ids.NONE)
 
 
+@lru_cache(maxsize=65_536)
 def _known(token: str) -> str:
     if not ids.is_id(token):
         raise BadFact(f"{token[:64]!r} cannot stand in a subject.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from farebox.core import subjects, wire
 from farebox.core.errors import BadFact, BusError, FareboxError
 from farebox.core.events import ChunkStreamed, QuotaLearned, TaskStarted
-from farebox.core.platform import Ask, CallEnded, PlatformKind, Verdict
+from farebox.core.platform import Ask, Call, CallEnded, InlineCall, PlatformKind, Reader, Verdict
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord, Charged, ErrorClass, Fault
 from farebox.log.port import Log
@@ -26,6 +27,9 @@ AHEAD_CHARS = 256 * 1024
 """So much live text may be on its way to the bus; then the platform's answer is not read on until some of it has left."""
 MESSAGE_CHARS = 4000
 """A fault's message in a fact may be 4096 characters long."""
+
+Outcome = tuple[CallEnded, Sequence[QuotaLearned]]
+"""How a call ended, and what was learned about quota from it."""
 
 
 class AttemptCall:
@@ -52,11 +56,22 @@ class AttemptCall:
         fault = Fault(error_class=error_class, message=why)
         return self._ended(Verdict(ok=False, fault=fault, charged="none"), "", 0, ())
 
-    async def make(
-        self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event
-    ) -> tuple[CallEnded, Sequence[QuotaLearned]]:
+    async def make(self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event) -> Outcome:
         """Make the call. `cancelled` ends it with what came so far, `stopping` breaks it off because the engine stops."""
-        work = asyncio.ensure_future(self._call(ask, cancelled))
+        try:
+            what, reader = self._kind.ask(ask), self._kind.reader(ask)
+        except Exception as error:  # noqa: BLE001  a platform may be anybody's code, and nothing has been sent yet
+            why = str(error) if isinstance(error, FareboxError) else f"The platform's own code broke: {error!r}"
+            return self.unsent(why, "invalid"), ()
+        calling = self._call(what, reader, cancelled)
+        # An answer that is there already needs no task beside that of its attempt, and nobody who could stop it.
+        ended = await (self._ended_by(calling) if isinstance(what, InlineCall) else self._watched(calling, stopping))
+        await self._flush()
+        return ended
+
+    async def _watched(self, calling: Coroutine[Any, Any, Called], stopping: asyncio.Event) -> Outcome:
+        """Return how the call ended, or that it was broken off because the engine stops."""
+        work = asyncio.ensure_future(self._ended_by(calling))
         stop = asyncio.ensure_future(stopping.wait())
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,15 +80,14 @@ class AttemptCall:
             stop.cancel()
             work.cancel()
         await asyncio.wait({work})
-        await self._flush()
-        if work.cancelled():
-            return self._broken_off("The engine was stopped during the call."), ()
-        error = work.exception()
-        if error is not None:
-            # A platform is a plug-in: its fault must not leave the attempt without an end.
+        return (self._broken_off("The engine was stopped during the call."), ()) if work.cancelled() else work.result()
+
+    async def _ended_by(self, calling: Coroutine[Any, Any, Called]) -> Outcome:
+        try:
+            called = await calling
+        except Exception as error:  # noqa: BLE001  a platform is a plug-in: its fault must not leave the attempt without an end
             log_.error("%s broke: %r", self._started.platform, error)
             return self._broken_off(f"The platform's own code broke: {error!r}"), ()
-        called = work.result()
         text = called.text if called.verdict.text is None else called.verdict.text
         return self._ended(called.verdict, text, called.duration_ms, called.calls), called.learned
 
@@ -81,14 +95,7 @@ class AttemptCall:
         fault = Fault(error_class="crashed", message=why)
         return self._ended(Verdict(ok=False, fault=fault, charged="possible"), "".join(self._text), 0, ())
 
-    async def _call(self, ask: Ask, cancelled: asyncio.Event) -> Called:
-        try:
-            what = self._kind.ask(ask)
-            reader = self._kind.reader(ask)
-        except Exception as error:  # noqa: BLE001  a platform may be anybody's code, and nothing has been sent yet
-            message = str(error) if isinstance(error, FareboxError) else f"The platform's own code broke: {error!r}"
-            verdict = Verdict(ok=False, fault=Fault(error_class="invalid", message=message), charged="none")
-            return Called(verdict=verdict, text="", learned=(), calls=(), duration_ms=0)
+    async def _call(self, what: Call, reader: Reader, cancelled: asyncio.Event) -> Called:
         return await call(
             what,
             reader,
@@ -114,21 +121,26 @@ class AttemptCall:
 
     def _say(self) -> None:
         self._timer = None
+        chunk = self._next_chunk()
+        if chunk is not None:
+            task = asyncio.ensure_future(self._publish(chunk))
+            self._saying.add(task)
+            task.add_done_callback(self._saying.discard)
+
+    def _next_chunk(self) -> ChunkStreamed | None:
+        """Return what has come since the last chunk."""
         text, self._unsaid, self._unsaid_chars = "".join(self._unsaid), [], 0
         if not text:
-            return
+            return None
         self._ahead_chars += len(text)
         if self._ahead_chars > AHEAD_CHARS and self._room is None:
             self._room = asyncio.get_running_loop().create_future()
         self._number += 1
         started = self._started
-        chunk = ChunkStreamed(
+        return ChunkStreamed(
             chain=started.chain, task=started.task, attempt=started.attempt, epoch=started.seq, batch=started.batch,
             platform=started.platform, number=self._number, text=text, cause=started.id,
         )  # fmt: skip
-        task = asyncio.ensure_future(self._publish(chunk))
-        self._saying.add(task)
-        task.add_done_callback(self._saying.discard)
 
     async def _publish(self, chunk: ChunkStreamed) -> None:
         try:
@@ -145,9 +157,11 @@ class AttemptCall:
     async def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._say()
+        last = self._next_chunk()
         if self._saying:
             await asyncio.wait(self._saying)
+        if last is not None:
+            await self._publish(last)
 
     def _ended(self, verdict: Verdict, text: str, duration_ms: int, calls: Sequence[CallRecord]) -> CallEnded:
         return CallEnded(

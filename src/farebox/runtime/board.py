@@ -35,6 +35,9 @@ KEPT_MAX = 2_000
 """Ended tasks that stay on the board; the ledger has them all."""
 SUBMITTED_S = 0.3
 """A caller may ask for a task a moment before its submission is read here."""
+_FOLDED = frozenset(
+    (TaskSubmitted, TaskCancelRequested, TaskStarted, TaskCompleted, AttemptFailed, AttemptInterrupted, LateResult)
+) | {CostRecorded}
 Json = dict[str, Any]
 Key = tuple[str, str]
 
@@ -96,6 +99,9 @@ class Board:
 
     def hear(self, fact: Fact) -> None:
         """Fold one fact, in log order."""
+        kind = type(fact)
+        if kind not in _FOLDED:
+            return
         key = fact.key
         if isinstance(fact, TaskSubmitted):
             self._rows.setdefault(key, Row(fact))
@@ -162,10 +168,10 @@ class Board:
     def _fold(row: Row, fact: Fact) -> None:
         if isinstance(fact, TaskCompleted) and row.end is None:
             row.end = fact
-        row.cancelled = row.cancelled or isinstance(fact, TaskCancelRequested)
-        if not isinstance(fact, TaskStarted | TaskCompleted | AttemptFailed | AttemptInterrupted | LateResult | CostRecorded):
+        if isinstance(fact, TaskCancelRequested):
+            row.cancelled = True
             return
-        if fact.attempt == 0 or fact.platform == NONE:
+        if fact.attempt == 0 or getattr(fact, "platform", NONE) == NONE:
             return
         one = row.tries.setdefault(fact.attempt, Try())
         match fact:
@@ -175,8 +181,10 @@ class Board:
                 one.late = fact
             case CostRecorded():
                 one.cost = fact
-            case _:
+            case TaskCompleted() | AttemptFailed() | AttemptInterrupted():
                 one.ended = one.ended or fact
+            case _:  # pragma: no cover - nothing else is folded
+                pass
 
 
 def _document(row: Row, end: TaskCompleted) -> Json:

@@ -48,6 +48,7 @@ class Follower:
         self._clock = clock
         self._taps = taps
         self._ears = ears
+        self._concerns: dict[tuple[type, str], list[Mind]] = {}
         self._taps_from = taps_from
         self._singles_max = SINGLES_OF_A_WRITER[durability]
         self._timer: asyncio.TimerHandle | None = None
@@ -99,20 +100,27 @@ class Follower:
         for stored in batch:
             self.seq = stored.seq
             fact = self._read(stored)
-            if fact is not None:
-                writer = stored.subject.split(".", 3)[2]
-                for mind in self._minds:
-                    if fact.seq > mind.seq:
-                        mind.hear(fact, writer)
-                if isinstance(fact, Fact):
-                    for ear in self._ears:
-                        ear(fact)
-            else:
-                for mind in self._minds:
-                    mind.skip(stored.seq)
+            if fact is None:
+                continue
+            writer = stored.subject.split(".", 3)[2]
+            for mind in self._concerned(type(fact), writer):
+                if fact.seq > mind.seq:
+                    mind.hear(fact, writer)
+            if isinstance(fact, Fact):
+                for ear in self._ears:
+                    ear(fact)
+        for mind in self._minds:
+            mind.skip(self.seq)
         self._last_ms = batch[-1].at_ms
         for tap in self._taps:
             tap(batch)
+
+    def _concerned(self, kind: type, writer: str) -> Sequence[Mind]:
+        """Return who has to hear such a fact: most facts are the business of two of the minds."""
+        found = self._concerns.get((kind, writer))
+        if found is None:
+            found = self._concerns[kind, writer] = [mind for mind in self._minds if mind.concerns(kind, writer)]
+        return found
 
     def _read(self, stored: Stored) -> Fact | Quarantined | Parked | None:
         """Return the fact; a liar or garbage is quarantined before any decide, and a task it would have begun is ended.

@@ -94,8 +94,13 @@ class Mind:
         if self._waits:
             self._unblock(fact.seq)
 
+    def concerns(self, kind: type, writer: str) -> bool:
+        """Say whether such a fact has to be heard (what is no fact of the log always has); `skip` passes over all others."""
+        own = writer == self.actor.name
+        return own or not issubclass(kind, Fact) or kind in self._folded_kinds or kind in self._heard_kinds
+
     def skip(self, seq: int) -> None:
-        """Pass over a fact that nobody can read."""
+        """Pass over facts up to `seq` that do not concern this mind, or that nobody can read."""
         if seq > self.seq:
             self.seq = seq
             self._unblock(seq)
