@@ -155,6 +155,68 @@ async def test_a_killed_server_is_healed_and_clients_go_on(store):
     assert lines[0] == "nats-server ended by itself (signal 9); it is started again."
 
 
+@asynccontextmanager
+async def down(server, lines):
+    """Kill it, and let it come back only at the end."""
+    server._free_bytes_min = 2**62
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: any("does not start: Only" in line for line in lines))
+    yield int(server.url.rpartition(":")[2])
+    server._free_bytes_min = 0
+
+
+async def test_a_killed_server_whose_port_is_taken_waits_for_it_where_everybody_looks(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        await keep_a_fact(server)
+        watch = asyncio.create_task(server.watch())
+        link = await connect(server, reconnect_time_wait=0.02, max_reconnect_attempts=-1)
+        url = server.url
+        async with down(server, lines) as port:
+            taker = socket.create_server(("127.0.0.1", port))
+        await until(lambda: any(f"has taken port {port} of 127.0.0.1. End it" in line for line in lines))
+        taker.close()
+        await until(lambda: "runs again" in lines[-1])
+        assert (server.url, store.read("client.json", ClientRecord).url) == (url, url)
+        await until(lambda: link.is_connected)
+        ack = await link.jetstream().publish("farebox.log.client.submitted.-.c.t2", b"again")
+        assert ack.seq == 2
+        await link.close()
+    await watch
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets somebody listen beside a bound socket")
+async def test_nobody_gets_the_port_of_a_killed_server_by_accident(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        watch = asyncio.create_task(server.watch())
+        async with down(server, lines) as port:
+            with socket.socket() as taker, pytest.raises(OSError, match="already in use"):
+                taker.bind(("127.0.0.1", port))
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: "runs again" in lines[-1])
+    await watch
+    with socket.socket() as after:
+        after.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        after.bind(("127.0.0.1", port))
+
+
+async def test_a_restart_that_fails_is_tried_again_and_the_watch_goes_on(store):
+    lines = []
+    async with running(store, report=lines.append) as server:
+        watch, first = asyncio.create_task(server.watch()), server.pid
+        server._free_bytes_min = 2**62
+        restart = asyncio.create_task(server.restart())
+        await until(lambda: any("does not start" in line for line in lines))
+        server._free_bytes_min = 0
+        await restart
+        assert server.pid not in {first, None}
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: sum("runs again" in line for line in lines) == 2)
+    await watch
+
+
 async def test_a_server_that_cannot_start_again_is_reported_until_it_can(store):
     lines = []
     async with running(store, report=lines.append) as server:

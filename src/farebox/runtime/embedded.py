@@ -1,7 +1,9 @@
 """The server inside an engine: starts nats-server under our nats.conf, waits until it answers, heals it, ends it.
 
 One server for one store. Its port is drawn once and kept, so that clients find it again after a restart; it moves only when
-somebody else has taken it. It ends with its engine: the kernel is asked to, and the next start looks for what stayed behind.
+an engine starts and finds it taken. While an engine runs everybody knows the port, so the server comes back there or waits:
+the engine keeps it bound, so that the kernel gives it to nobody else. The server ends with its engine: the kernel is asked to,
+and the next start looks for what stayed behind.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class EmbeddedServer:
         self._start_s = start_s
         self._report = report
         self._port = 0
+        self._kept: socket.socket | None = None
         self._log_from = 0
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -97,7 +100,11 @@ class EmbeddedServer:
         """Start it and return when it answers. Raises LogUnfit (no program, does not start), LogFull."""
         self._stopping.clear()
         async with self._turn:
-            await self._start()
+            try:
+                await self._start(may_move=True)
+            finally:
+                if self._process is None:
+                    self._let_go()
 
     async def stop(self, deadline_s: float = STOP_S) -> None:
         """End it in order, by force after `deadline_s`. Safe to call twice."""
@@ -107,13 +114,18 @@ class EmbeddedServer:
             if process is not None:
                 await _end(process, deadline_s)
                 self._note_end()
+            self._let_go()
 
     async def restart(self) -> None:
         """Stop it and start it: JetStream that ran out of space writes again only after that (server 2.15)."""
         async with self._turn:
             if self._process is not None:
                 await _end(self._process, STOP_S)
-            await self._start()
+            try:
+                await self._start(may_move=False)
+            except BusError as error:
+                self._report(f"nats-server does not start: {error}")
+                await self._revive()
 
     async def watch(self) -> None:
         """Start it again whenever it ends by itself; returns after `stop`. To be run as a task beside everything else."""
@@ -167,7 +179,7 @@ class EmbeddedServer:
         with suppress(RetryError):  # only when it is being stopped
             async for attempt in attempts:
                 with attempt:
-                    await self._start()
+                    await self._start(may_move=False)
             self._report(f"nats-server runs again at {self.url}.")
 
     async def _pause(self, pause_s: float) -> None:
@@ -175,7 +187,7 @@ class EmbeddedServer:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), pause_s)
 
-    async def _start(self) -> None:
+    async def _start(self, *, may_move: bool) -> None:
         executable = program()
         free = self.store.free_bytes()
         if free < self._free_bytes_min:
@@ -183,7 +195,7 @@ class EmbeddedServer:
         record = self.store.read("server.json", ServerRecord)
         await _sweep(record)
         self._configure(self._platforms)
-        await self._launch(executable, record.port if record else 0)
+        await self._launch(executable, record.port if record else 0, may_move=may_move)
         self.store.write("client.json", self.login("client"))
 
     def _note_end(self) -> None:
@@ -198,13 +210,37 @@ class EmbeddedServer:
         self.store.write("users.conf", render(platforms, passwords).encode())
         self.store.write("nats.conf", configuration().read_bytes())
 
-    async def _launch(self, executable: Path, kept_port: int) -> None:
-        for _ in range(_TRIES):
-            self._port = _free_port(kept_port)
+    async def _launch(self, executable: Path, kept_port: int, *, may_move: bool) -> None:
+        for _ in range(_TRIES if may_move else 1):
+            self._hold(kept_port, may_move=may_move)
             if await self._run(executable):
                 return
-            kept_port = 0
+            kept_port = 0 if may_move else kept_port
         raise LogUnfit(f"nats-server found no port to listen on. {self._last_words()}", hint=f"Its log: {self.log}")
+
+    def _hold(self, kept_port: int, *, may_move: bool) -> None:
+        """Bind the port it had, or another one where it may move. Raises LogUnfit when it must not and somebody is there."""
+        self._let_go()
+        for port in (kept_port, 0) if may_move else (kept_port,):
+            held = socket.socket()
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                held.bind((_LOOPBACK, port))
+            except OSError:
+                held.close()
+                continue
+            self._port, self._kept = held.getsockname()[1], held
+            if sys.platform != "linux":  # elsewhere nobody can listen beside it
+                self._let_go()
+            return
+        raise LogUnfit(
+            f"Another process has taken port {kept_port} of {_LOOPBACK}.", hint="End it: clients look for the log there."
+        )
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     async def _run(self, executable: Path) -> bool:
         """Start it once; False when somebody took the port in the meantime."""
@@ -318,17 +354,6 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, use
     writer.write(b"CONNECT " + login + b"\r\nPING\r\n")
     first, second = await reader.readline(), await reader.readline()
     return first.startswith(b"INFO ") and second.startswith(b"PONG")
-
-
-def _free_port(kept: int) -> int:
-    """Return `kept` if nobody listens there, else a free one."""
-    for port in (kept, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind((_LOOPBACK, port))
-                return probe.getsockname()[1]
-    raise LogUnfit(f"No free port on {_LOOPBACK}.")
 
 
 async def _sweep(record: ServerRecord | None, deadline_s: float = STOP_S) -> None:
