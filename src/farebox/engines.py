@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from farebox.config import Config, load, platform_kinds
 from farebox.core.errors import FareboxError, LogUnfit
 from farebox.core.settings import PlatformSettings
 from farebox.discovery import Where
+from farebox.runtime import founding
 
 if TYPE_CHECKING:
     from farebox.core.actor import Actor
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from farebox.runtime.parts import Parts
     from farebox.runtime.room import Room
     from farebox.runtime.store import Store
-
-INITIALISED = "initialised"
-"""Marks a store whose streams were made: they are never made again by themselves. On its second line: where, if elsewhere."""
-ELSEWHERE = "Its log is on "
 
 
 class Hosted:
@@ -52,7 +49,8 @@ class Hosted:
         tasks = [asyncio.ensure_future(self.engine.wait()), *([self._watched] if self._watched else [])]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()
+            with _noting(self.store):
+                task.result()
 
 
 @asynccontextmanager
@@ -113,7 +111,7 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
     from farebox.runtime.room import Room  # noqa: PLC0415
 
     config = full(config)
-    if not (store / INITIALISED).exists():
+    if not (store / founding.INITIALISED).exists():
         raise LogUnfit(f"There is no log in {store} yet.", hint="Start an engine: farebox up --detach")
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
@@ -123,6 +121,8 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
         stack.push_async_callback(server.stop)
         login = server.login("engine")
         log = await _connect(stack, login.url, login.user, login.password, login.inbox_prefix, f"{login.user}-1")
+        founding.check_stopped(place)
+        await founding.check_there(place, log)
         await log.check()
         room = Room(place.path, place.free_bytes, _report)
         engine = await _running(stack, log, config, place, login.url, room, only_views=True)
@@ -133,14 +133,15 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
 
 @asynccontextmanager
 async def alone(where: Where, store: Path, parts: Parts, config: Config | None = None) -> AsyncGenerator[Hosted]:
-    """Run some actors on a server that is already there, under a login of their own; key, spool and snapshots are in `store`."""
-    from farebox.runtime.room import Room  # noqa: PLC0415 - the whole engine
+    """Run some actors on a server that is already there, under a login of their own; key and spool are in `store`."""
+    from farebox.runtime.permissions import control_prefix  # noqa: PLC0415 - the whole engine
+    from farebox.runtime.room import Room  # noqa: PLC0415
 
     config = full(config)
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
-        consumer = f"{where.user}-1" if where.inbox_prefix else ""
-        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, consumer)
+        consumer, control = (f"{where.user}-1", control_prefix(where.user)) if where.inbox_prefix else ("", "$JS.API")
+        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, consumer, control)
         room = Room(place.path, place.free_bytes, _report)
         engine = await _running(stack, log, config, place, where.url, room, parts)
         _write_record(stack, place, where.url, "")
@@ -198,11 +199,13 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _connect(stack: AsyncExitStack, url: str, user: str, password: str, inbox_prefix: str, consumer: str) -> Any:
+async def _connect(
+    stack: AsyncExitStack, url: str, user: str, password: str, inbox_prefix: str, consumer: str, control: str = "$JS.API"
+) -> Any:
     from farebox.log.jetstream import JetStreamLog  # noqa: PLC0415
 
     log = await JetStreamLog.connect(
-        url, user=user, password=password, inbox_prefix=inbox_prefix, name="farebox engine", consumer=consumer,
+        url, user=user, password=password, inbox_prefix=inbox_prefix, name="farebox engine", consumer=consumer, control=control,
         on_health=lambda text: _report(f"bus: {text}") if text else None,
     )  # fmt: skip
     stack.push_async_callback(log.close)
@@ -211,8 +214,8 @@ async def _connect(stack: AsyncExitStack, url: str, user: str, password: str, in
 
 def _its_log_is_here(place: Store) -> None:
     """Raise LogUnfit for a store that served a log on another server: a server of its own would hold nothing."""
-    marker = place.path / INITIALISED
-    _, elsewhere, url = (marker.read_text("utf-8") if marker.exists() else "").partition(ELSEWHERE)
+    marker = place.path / founding.INITIALISED
+    _, elsewhere, url = (marker.read_text("utf-8") if marker.exists() else "").partition(founding.ELSEWHERE)
     if elsewhere:
         raise LogUnfit(
             f"The log of {place.path} is on {url.strip()}, and no engine runs on it from here.",
@@ -222,14 +225,23 @@ def _its_log_is_here(place: Store) -> None:
 
 async def _prepared(place: Store, log: Any, config: Config, platforms: list[str], *, elsewhere: str = "") -> None:
     """Make the streams on the first start of a store, and never again: what is missing later was lost, and is said."""
-    marked = (place.path / INITIALISED).exists()
-    if not marked:
-        await log.prepare(config.settings.durability, platforms, config.bus.replicas)
-        where = f"{ELSEWHERE}{elsewhere}\n" if elsewhere else ""
-        place.write(INITIALISED, f"The streams of this store were made. Do not remove.\n{where}".encode())
+    known = founding.founded(place)
+    if known:
+        await founding.check_there(place, log)
+    await log.prepare(config.settings.durability, platforms, config.bus.replicas)
+    if not known:
+        founding.note_founded(place, elsewhere)
     await log.check()
-    if marked:
-        await log.prepare(config.settings.durability, platforms, config.bus.replicas)
+
+
+@contextlib.contextmanager
+def _noting(store: Path) -> Generator[None]:
+    """Keep it in the store when the log is what stops an engine."""
+    try:
+        yield
+    except FareboxError as error:
+        founding.note_stop(store, error)
+        raise
 
 
 async def _running(
@@ -267,7 +279,10 @@ async def _running(
         local=local, environ=os.environ, trouble=room.trouble, parts=parts,
     )  # fmt: skip
     stack.push_async_callback(engine.stop)
-    await (engine.look() if only_views else engine.start())
+    with _noting(place.path):
+        await (engine.look() if only_views else engine.start())
+    if not only_views:
+        place.remove(founding.STOPPED)
     return engine
 
 

@@ -97,6 +97,10 @@ class JetStreamLog:
         configs = stream_configs(durability, copies, sizes or Sizes())
         await self._streams.prepare(adapters, configs, ack_wait_s)
 
+    async def missing(self) -> tuple[str, ...]:
+        """Return those streams that hold what cannot be made again and are not there."""
+        return await self._streams.missing((names.STREAM, names.BUCKET_STREAM))
+
     async def check(self) -> None:
         """Raise LogUnfit with one clear sentence unless server and streams can carry the log."""
         await self._streams.check()

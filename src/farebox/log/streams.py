@@ -157,6 +157,11 @@ class Streams:
             )
         return found
 
+    async def missing(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Return those of `wanted` that are not there. Raises LogUnfit on an unfit server."""
+        self._check_server()
+        return tuple([name for name in wanted if await self._info(name) is None])
+
     async def consumer(self, durable: str) -> dict[str, Any]:
         """Return what the server says about a durable. Raises LogUnfit when it is missing."""
         found = await self._ask(f"CONSUMER.INFO.{names.STREAM}.{durable}", {})

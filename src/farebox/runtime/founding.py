@@ -1,0 +1,83 @@
+"""The founding of a store: its streams are made once and never again by themselves, and why an engine had to stop is kept.
+
+What was made is noted outside the server's own files. A stream that is missing later may still be on the disk, where only its
+head cannot be read: an empty one in its place would bury it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from farebox.core import errors
+from farebox.core.errors import FareboxError, LogDamaged, LogMissing
+from farebox.log.gaps import PUT_BACK
+from farebox.runtime import witness
+from farebox.runtime.store import Store
+
+INITIALISED = "initialised"
+"""Marks a store whose streams were made. On its second line: where, if elsewhere."""
+ELSEWHERE = "Its log is on "
+STOPPED = "stopped.json"
+STREAMS = Path("nats", "jetstream", "LOG", "streams")
+"""Where the embedded server keeps the streams of the log's account."""
+
+
+class Foundable(Protocol):
+    """What is asked of a log here; log/jetstream.py is it."""
+
+    async def missing(self) -> tuple[str, ...]:
+        """Return those streams that hold what cannot be made again and are not there."""
+        ...
+
+
+class Stopped(Struct, frozen=True):
+    """stopped.json: why the last engine had to stop."""
+
+    kind: str
+    code: str
+    message: str
+    hint: str
+
+
+def founded(place: Store) -> bool:
+    """Say whether the streams of this store were made once."""
+    return any((place.path / name).exists() for name in (INITIALISED, witness.FILE))
+
+
+def note_founded(place: Store, elsewhere: str = "") -> None:
+    """Note, on disk, that they were."""
+    where = f"{ELSEWHERE}{elsewhere}\n" if elsewhere else ""
+    place.write(INITIALISED, f"The streams of this store were made. Do not remove.\n{where}".encode())
+
+
+async def check_there(place: Store, log: Foundable) -> None:
+    """Raise LogMissing when a founded store has no log any more."""
+    gone = await log.missing()
+    if not gone:
+        return
+    name, folder = gone[0], place.path / STREAMS / gone[0]
+    if folder.is_dir() and any(folder.iterdir()):
+        raise LogMissing(
+            f"The server cannot read the stream {name}; its data is still in {folder}, so it is not made anew.",
+            hint=f"Copy that folder away first; {place.path / 'nats.log'} says what is wrong. {PUT_BACK}",
+        )
+    raise LogMissing(
+        f"The stream {name} of {place.path} is gone. It was made once and is never made anew by itself.", hint=PUT_BACK
+    )
+
+
+def note_stop(folder: Path, error: BaseException) -> None:
+    """Keep why an engine stopped, if its log was the reason: whoever asks later is told the same."""
+    if isinstance(error, LogDamaged):
+        Store(folder).write(STOPPED, Stopped(type(error).__name__, error.code, error.message, error.hint))
+
+
+def check_stopped(place: Store) -> None:
+    """Raise what stopped the last engine, if its log did and none has started since."""
+    stopped = place.read(STOPPED, Stopped)
+    if stopped is not None:
+        kind: type[FareboxError] = getattr(errors, stopped.kind, LogDamaged)
+        raise kind(stopped.message, hint=stopped.hint, code=stopped.code)
