@@ -196,8 +196,8 @@ async def _followed(common: Common, batch: Batch, results: _Results) -> bool:
 
 async def _finished(common: Common, batch: Batch, running: asyncio.Future[None], *, hurry: bool) -> None:
     """Wait for what was sent; cancel it when interrupted again. Raises TimeoutError, BusError."""
-    again = f"for at most {CANCEL_WAIT_S:g} s" if hurry else "(Ctrl-C again: cancel them)"
-    note(common, f"\nNo more tasks are sent. Waiting for the {batch.running} that run: their answers are kept {again}")
+    how = f"at most {CANCEL_WAIT_S:g} s; none is cancelled" if hurry else "their answers are kept (Ctrl-C again: cancel them)"
+    note(common, f"\nNo more tasks are sent. Waiting for the {batch.running} that run: {how}")
     try:
         async with asyncio.timeout(CANCEL_WAIT_S if hurry else None), progress(common, batch):
             await asyncio.shield(running)
