@@ -8,7 +8,7 @@ several facts may be folded before the first of them is decided.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import msgspec
 from msgspec import Struct
@@ -31,6 +31,9 @@ from farebox.core.terms import Candidate, Fault, OnInterrupt
 
 CANCELS_MAX = 10_000
 """Cancels of tasks that have not ended (or are not known yet) that are remembered; the oldest go first."""
+
+SLACK = 1_000
+"""Entries of a line that may be out of date before it is tidied up."""
 
 
 class Waiting(Struct, frozen=True, gc=False):
@@ -94,6 +97,18 @@ class Quota(Struct, dict=True):
         for name, waiting in self.waiting.items():
             line_up(self, name, waiting)
 
+    def __deepcopy__(self, _memo: object) -> Quota:
+        """Return a state of its own. Entries never change, so only the tables that hold them are copied.
+
+        With 100,000 in line a refused append costs 80 ms, copied to the bottom 2.7 s (benchmarks/quota.py, 2026-11-21).
+        """
+        twin = Quota(dict(self.limits), cancels=dict(self.cancels), ended=dict(self.ended), unread=self.unread)
+        twin.holds, twin.waiting = dict(self.holds), dict(self.waiting)
+        twin.now_ms, twin.used, twin.unwanted = self.now_ms, dict(self.used), dict(self.unwanted)
+        twin.lines = {platform: line.copy() for platform, line in self.lines.items()}
+        twin.later = self.later.copy()
+        return twin
+
 
 def line_up(state: Quota, name: str, waiting: Waiting) -> None:
     """Put a task into the line of each candidate, or aside until that candidate may be asked."""
@@ -102,8 +117,18 @@ def line_up(state: Quota, name: str, waiting: Waiting) -> None:
     for candidate in waiting.candidates:
         if candidate.not_before_ms > state.now_ms:
             heappush(state.later, (candidate.not_before_ms, waiting.seq, name, candidate.platform))
+            _tidy(state, state.later)
         else:
-            heappush(state.lines.setdefault(candidate.platform, []), (-waiting.priority, waiting.seq, name))
+            line = state.lines.setdefault(candidate.platform, [])
+            heappush(line, (-waiting.priority, waiting.seq, name))
+            _tidy(state, line)
+
+
+def _tidy[Entry: (tuple[int, int, str], tuple[int, int, str, str])](state: Quota, line: list[Entry]) -> None:
+    """Forget who waits no more, once they are more than those who do: a state that only folds gives nobody his turn."""
+    if len(line) > SLACK + 2 * len(state.waiting):
+        line[:] = [entry for entry in line if (waiting := state.waiting.get(entry[2])) and waiting.seq == entry[1]]
+        heapify(line)
 
 
 def _hopeless(state: Quota, waiting: Waiting) -> bool:
