@@ -18,7 +18,7 @@ from msgspec import Struct
 from farebox import contexts
 from farebox.config import Bus, home
 from farebox.core.errors import BadSettings
-from farebox.runtime.permissions import inbox_prefix, names
+from farebox.runtime.permissions import inbox_prefix, is_user
 from farebox.runtime.store import ClientRecord, Store
 
 
@@ -134,7 +134,7 @@ def _with_login(where: Where, user: str | None, password: str | None, bus: Bus, 
         where,
         user=name,
         password=password or where.password or set_password or environment.get("NATS_PASSWORD", ""),
-        inbox_prefix=where.inbox_prefix or (inbox_prefix(name) if name in names(()) else ""),
+        inbox_prefix=where.inbox_prefix or (inbox_prefix(name) if is_user(name) else ""),
     )
 
 

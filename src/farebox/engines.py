@@ -164,7 +164,7 @@ def full(config: Config | None) -> Config:
 
 def parts(config: Config, only: Sequence[str], without: Sequence[str]) -> Parts:
     """Return which actors shall run here. Raises BadInput for a name that is none."""
-    from farebox.runtime.parts import chosen  # noqa: PLC0415
+    from farebox.parts import chosen  # noqa: PLC0415
 
     return chosen(only, without, [actor.name for actor in actors()], config.settings.platforms)
 

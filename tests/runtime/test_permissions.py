@@ -129,6 +129,7 @@ async def test_an_adapter_works_in_its_own_lane(bus):
     task = await bus.pull("adapter-openai", "adapter-openai")
     assert (task.subject, task.data) == (RESERVED, b"reserved")
     assert (await bus.ask("adapter-openai", f"{GET}.{SUBMITTED}")).data == b"prompt"
+    assert (await bus.ask("adapter-openai", f"{GET}.{RESERVED}")).data == b"reserved"
     assert (await bus.say("adapter-openai", STARTED))["seq"] == 3
     lane = {"Nats-Expected-Last-Subject-Sequence-Subject": "farebox.log.adapter.*.openai.c1.t1"}
     fenced = await bus.say("adapter-openai", COMPLETED, **lane, **{"Nats-Expected-Last-Subject-Sequence": "3"})
@@ -174,7 +175,7 @@ async def test_an_adapter_can_do_nothing_in_another_lane(bus):
         SUBMITTED,
         RESERVED,
         f"{GET}.farebox.log.adapter.completed.ollama.c1.t1",
-        f"{GET}.{RESERVED}",
+        f"{GET}.farebox.log.quota.reserved.ollama.c1.t1",
         "$JS.API.CONSUMER.MSG.NEXT.FAREBOX.adapter-ollama",
         f"{CONTROL}.CONSUMER.INFO.FAREBOX.adapter-ollama",
         "$JS.ACK.FAREBOX.adapter-ollama.1.1.1.1.0",

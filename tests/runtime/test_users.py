@@ -9,7 +9,7 @@ from farebox.core.errors import AppendRefused, BadInput
 from farebox.core.subjects import TABLE
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.port import Entry, Fence
-from farebox.runtime.permissions import CONTROL, names, render, users
+from farebox.runtime.permissions import control_prefix, names, render, users
 
 PLATFORMS = ("openai", "ollama")
 SUBMITTED = "farebox.log.client.submitted.-.c1.t1"
@@ -57,7 +57,7 @@ async def test_the_log_of_the_port_works_for_confined_users(server):
                 password=login.password,
                 inbox_prefix=login.inbox_prefix,
                 consumer=f"{name}-1",
-                control="$JS.API" if name in {"init", "engine"} else CONTROL,
+                control=control_prefix(name),
             )
             stack.push_async_callback(opened.close)
             return opened

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -21,8 +21,13 @@ from farebox.cli.options import DEFAULT, Common
 from farebox.cli.output import document, note
 from farebox.client import joined
 from farebox.config import Config
-from farebox.core.errors import FareboxError, LogUnfit
+from farebox.core.errors import BadInput, FareboxError, LogUnfit
 
+if TYPE_CHECKING:
+    from farebox.runtime.parts import Parts
+
+Named = tuple[tuple[str, ...], tuple[str, ...]]
+"""What --only and --without named."""
 LOG_FILE = "engine.log"
 TAIL_CHARS = 2000
 
@@ -31,6 +36,8 @@ def command(
     *,
     detach: Annotated[bool, Parameter(negative=())] = False,
     durability: Literal["always", "100ms"] | None = None,
+    only: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    without: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     ready_fd: Annotated[int | None, Parameter(show=False)] = None,
     common: Common = DEFAULT,
 ) -> int:
@@ -42,29 +49,34 @@ def command(
         Start it in the background and come back when it is ready.
     durability
         always: every fact is on disk before it counts. 100ms: faster, a power cut may take the last tenth of a second.
+    only
+        Run this actor alone, on a server that is there and under its own user (repeatable): router, quota, cost, aggregator,
+        or adapter-PLATFORM. Its store is a folder of its own.
+    without
+        Run all but this actor: it runs elsewhere (repeatable).
     ready_fd
         Where to say that it is ready.
     """
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)  # the server and the programs of platforms must not hold it open
-    if ready_fd is not None:
-        os.set_inheritable(ready_fd, False)  # or whoever we start would hold the pipe open
     config = common.settings(engine__durability=durability)
     place = common.place(config)
     if detach:
-        return _detached(common, place, durability)
+        return _detached(common, place, _same_options(common, durability, only, without))
     try:
-        return session.run(lambda: _served(common, config, place, ready_fd), serves=True)
+        return session.run(lambda: _served(common, config, place, (only, without), ready_fd), serves=True)
     except Exception as error:
         said = error if isinstance(error, FareboxError) else broken(error)
         _tell(ready_fd, {"error": {"code": said.code, "message": said.message, "hint": said.hint}})
         raise
 
 
-async def _served(common: Common, config: Config, place: Path, ready_fd: int | None) -> int:
+async def _served(common: Common, config: Config, place: Path, named: Named, ready_fd: int | None) -> int:
     engines.tune()
-    async with _engine(common, config, place) as engine:
-        ready = await _about(engine)
+    config = engines.full(config)
+    parts = engines.parts(config, *named)
+    async with _engine(common, config, place, parts) as engine:
+        ready = _about_parts(engine, parts) if parts.alone else await _about(engine)
         _tell(ready_fd, ready)
         _say_ready(common, ready)
         with suppress(asyncio.CancelledError):
@@ -74,11 +86,20 @@ async def _served(common: Common, config: Config, place: Path, ready_fd: int | N
     return 0
 
 
-def _engine(common: Common, config: Config, place: Path) -> AbstractAsyncContextManager[engines.Hosted]:
+def _engine(common: Common, config: Config, place: Path, parts: Parts) -> AbstractAsyncContextManager[engines.Hosted]:
     where = None
     if common.server or common.nats_context or config.bus.server or config.bus.context:
         where = discovery.find(common.server, common.nats_context, place, bus=config.bus)
-    return engines.embedded(place, config) if where is None else engines.joined(where, place, config)
+    if parts.alone and where is None:
+        raise BadInput("An actor alone needs a bus.", hint="farebox up --only NAME --server nats://NAME:PASSWORD@HOST:4222")
+    if parts.alone and where is not None:
+        return engines.alone(where, place, parts, config)
+    return engines.embedded(place, config, parts) if where is None else engines.joined(where, place, config, parts)
+
+
+def _about_parts(engine: engines.Hosted, parts: Parts) -> dict[str, Any]:
+    said = {"bus": engine.url, "store": str(engine.store), "pid": os.getpid(), "only": sorted(parts.only)}
+    return {"schema": "farebox.up/1", **said, "credentials": None}
 
 
 async def _about(engine: engines.Hosted) -> dict[str, Any]:
@@ -94,6 +115,9 @@ def _say_ready(common: Common, ready: dict[str, Any]) -> None:
     if common.json:
         document(ready)
         return
+    if ready.get("only"):
+        note(common, f"ready · {', '.join(ready['only'])} · bus {ready['bus']} · store {ready['store']}")
+        return
     note(common, f"engine ready · bus {ready['bus']} · store {ready['store']} · credentials {ready['credentials']}")
 
 
@@ -103,14 +127,14 @@ def _tell(ready_fd: int | None, content: dict[str, Any]) -> None:
             pipe.write(msgspec.json.encode(content))
 
 
-def _detached(common: Common, place: Path, durability: str | None) -> int:
+def _detached(common: Common, place: Path, options: list[str]) -> int:
     """Start the engine as a process of its own, and wait for its word (or its end) on a pipe."""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     reading, writing = os.pipe()
     with (place / LOG_FILE).open("ab") as log:
         began = log.tell()
         child = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "farebox", "up", "-v", *_same_options(common, durability), "--ready-fd", str(writing)],
+            [sys.executable, "-m", "farebox", "up", "-v", *options, "--ready-fd", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -130,7 +154,7 @@ def _detached(common: Common, place: Path, durability: str | None) -> int:
     return 0
 
 
-def _same_options(common: Common, durability: str | None) -> list[str]:
+def _same_options(common: Common, durability: str | None, only: tuple[str, ...], without: tuple[str, ...]) -> list[str]:
     named = {
         "--server": common.server,
         "--context": common.nats_context,
@@ -138,7 +162,8 @@ def _same_options(common: Common, durability: str | None) -> list[str]:
         "--config": common.config,
         "--durability": durability,
     }
-    return [part for option, value in named.items() if value for part in (option, str(value))]
+    several = [("--only", name) for name in only] + [("--without", name) for name in without]
+    return [part for option, value in (*named.items(), *several) if value for part in (option, str(value))]
 
 
 def _tail(path: Path, began: int) -> str:

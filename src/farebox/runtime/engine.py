@@ -16,18 +16,19 @@ from typing import Any
 
 from farebox.core.actor import Actor
 from farebox.core.errors import FareboxError
-from farebox.core.events import Fact, PlatformReported, SettingsAdopted
+from farebox.core.events import Fact, SettingsAdopted
 from farebox.core.platform import PlatformKind
 from farebox.core.pricing import PriceList
 from farebox.core.settings import PlatformSettings, Settings, unread
 from farebox.core.trail import Mark
 from farebox.log.port import Log, Position, Stored
 from farebox.runtime import snapshots, trust
-from farebox.runtime.adoption import adopt, report
+from farebox.runtime.adoption import adopt
 from farebox.runtime.board import Board
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.follower import Follower
+from farebox.runtime.lookout import Lookout
 from farebox.runtime.mind import Mind
 from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.projection import Projection
@@ -90,7 +91,7 @@ class Engine:
         self.committer = Committer(log, settings.durability)
         self.minds: list[Mind] = []
         self.workers: list[Worker] = []
-        self.reports: dict[str, PlatformReported] = {}
+        self._lookout = Lookout(log, kinds, self._local, secret, environ)
         self._spool: Spool | None = None
         self._follower: Follower | None = None
         self._following: asyncio.Task[None] | None = None
@@ -103,15 +104,17 @@ class Engine:
             return
         await self._testify(await self._open_views())
         await adopt(self.log, self.settings, self._prices, self._secret)
-        self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
+        await self._lookout.look()
         await self._follow()
         await self._start_workers()
+        self._lookout.start()
         self._service = self._answering()
         await self._service.start()
 
     async def _start_alone(self) -> None:
         """Start some actors only, under rights of their own: they adopt nothing, keep no views and answer no questions."""
-        self.reports = await report(self.log, self._kinds, self._local, self._secret, self._environ)
+        await self._lookout.look()
+        self._lookout.start()
         if any(actor.perform is None for actor in self._actors):
             await self._testify(await trust.examine(self.log, self._witness.seen))
             await self._follow()
@@ -130,6 +133,7 @@ class Engine:
         """Stop in order; attempts that do not end within `grace_s` are broken off and booked. Returns how many."""
         if self._service is not None:
             await self._service.stop()
+        await self._lookout.close()
         broken = sum(await asyncio.gather(*(worker.stop(grace_s) for worker in self.workers)))
         await self.committer.close()
         await self._settle()
@@ -233,7 +237,10 @@ class Engine:
                     await retired.retire(chain, task)
 
     def _answering(self) -> Service:
-        return Service(self.log, self.projection, self.settings, self.reports, self._about, self.board, trouble=self._trouble)
+        return Service(
+            self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._trouble,
+            look=self._lookout.asked if self._actors else None,
+        )  # fmt: skip
 
     async def _settle(self) -> None:
         """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""

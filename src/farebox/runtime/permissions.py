@@ -87,6 +87,16 @@ def inbox_prefix(user: str) -> str:
     return f"_INBOX_{user}"
 
 
+def control_prefix(user: str) -> str:
+    """Return the prefix under which `user` asks what the server itself answers."""
+    return _API if user in {"init", "engine"} else CONTROL
+
+
+def is_user(name: str) -> bool:
+    """Say whether our nats.conf may know this user, whatever the platforms are."""
+    return name in names(()) or name.startswith(durable_of(""))
+
+
 def names(platforms: Iterable[str]) -> tuple[str, ...]:
     """Return the names of all users that need a password, the system user included."""
     return ("sys", *(user.name for user in users(platforms)))
@@ -119,7 +129,7 @@ def _engine(lanes: Sequence[str]) -> User:
         name="engine",
         at_home=True,
         says=(*_said(WRITERS, "*"), _live("*"), "_R_.>", *_keeps_blobs(), *(_ack(name) for name in durables)),
-        draws=(*_reads_all(), *_follows("engine"), *(_next(name) for name in durables)),
+        draws=(*_reads_all(), f"{_API}.DIRECT.GET.{DEAD_STREAM}", *_follows("engine"), *(_next(name) for name in durables)),
         controls=(
             *_keeps("engine"),
             *(f"CONSUMER.INFO.{STREAM}.{name}" for name in durables),
@@ -144,7 +154,7 @@ def _adapter(lane: str) -> User:
     """One lane: its reserved tasks, its facts, and what it must read to work on a task."""
     name = durable_of(lane)
     own = _said(_WORKERS, lane)
-    needed = _tokens("submitted", "ready", "cancel_requested", "answered", "decided", "settings")
+    needed = (*_tokens("submitted", "ready", "cancel_requested", "answered", "decided", "settings"), *_given(lane))
     return User(
         name=name,
         says=(*own, _live(lane), *_reads((*own, *needed)), _ack(name), *_keeps_blobs()),
@@ -181,6 +191,11 @@ def _said(writers: Iterable[str], lane: str) -> tuple[str, ...]:
 
 def _tokens(*tokens: str) -> tuple[str, ...]:
     return tuple(_pattern(row, "*") for row in TABLE if row.token in tokens)
+
+
+def _given(lane: str) -> tuple[str, ...]:
+    """What was reserved in a lane: after a restart its adapter looks what was in its hands."""
+    return tuple(_pattern(row, lane) for row in TABLE if row.token == "reserved")
 
 
 def _pattern(row: Row, lane: str, root: str = LOG) -> str:
