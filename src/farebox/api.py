@@ -35,11 +35,8 @@ async def ask(log: Log, name: str, question: Mapping[str, object], *, timeout_s:
 
 
 async def trouble(log: Log, *, timeout_s: float = TROUBLE_S) -> FareboxError | None:
-    """Return what keeps facts from being stored, as the engine sees it; None if nothing does, or nobody answers."""
-    try:
-        told = (await ask(log, "info", {}, timeout_s=timeout_s)).get("trouble")
-    except FareboxError:
-        return None
+    """Return what keeps facts from being stored, as the engine sees it; None if nothing does. Raises as `ask`."""
+    told = (await ask(log, "info", {}, timeout_s=timeout_s)).get("trouble")
     return raised(told) if told else None
 
 

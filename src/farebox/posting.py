@@ -17,7 +17,15 @@ import msgspec
 
 from farebox import api
 from farebox.core import events, ids, subjects, wire
-from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadFact, BadInput, NotReachable
+from farebox.core.errors import (
+    AppendBusy,
+    AppendRefused,
+    AppendUnknown,
+    BadFact,
+    BadInput,
+    FareboxError,
+    NotReachable,
+)
 from farebox.core.terms import FileInput, Ref
 from farebox.log.port import Entry, Fence, Log, Stored
 from farebox.tasks import TaskSpec
@@ -95,12 +103,24 @@ async def _patiently[Answer](log: Log, store: Callable[[], Awaitable[Answer]], p
             return await store()
         except (AppendUnknown, AppendBusy, NotReachable) as error:
             if time.monotonic() + pause_s > until:
-                trouble = await api.trouble(log)
-                if trouble is None:
+                reason = await _reason(log, patience_s)
+                if reason is None:
                     raise
-                raise trouble from error
+                raise reason from error
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+
+async def _reason(log: Log, patience_s: float) -> FareboxError | None:
+    """Return why nothing was stored, as far as the engine knows."""
+    try:
+        trouble = await api.trouble(log)
+    except FareboxError:
+        return None
+    if trouble is None:
+        return None
+    message = f"{trouble.message} Nothing was stored in {patience_s:.0f} s."
+    return type(trouble)(message, hint="Mend that, then send it again.", code=trouble.code)
 
 
 def _entry(fact: events.Fact) -> Entry:

@@ -10,7 +10,7 @@ import pytest
 from farebox import api
 from farebox.cli import answer, status, trouble
 from farebox.cli.options import Common
-from farebox.core.errors import LogFull
+from farebox.core.errors import NotReachable
 from farebox.core.subjects import API
 from farebox.log.memory import Fate, MemoryLog
 
@@ -60,10 +60,15 @@ async def test_who_is_answered_soon_does_not_ask(store):
     assert asked == []
 
 
-async def test_an_engine_that_does_not_answer_says_nothing_about_itself(store):
-    assert await api.trouble(MemoryLog(store)) is None
-    log, _ = await engine(store, FULL)
-    assert isinstance(await api.trouble(log), LogFull)
+async def test_an_engine_that_does_not_answer_says_nothing_about_itself(store, capsys, monkeypatch):
+    monkeypatch.setattr(trouble, "FIRST_S", 0)
+    monkeypatch.setattr(trouble, "AGAIN_S", 0.001)
+    nobody = MemoryLog(store)
+    with pytest.raises(NotReachable):
+        await api.trouble(nobody)
+    async with trouble.troubles_said(Common(), nobody):
+        await asyncio.sleep(0.02)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_task_that_the_log_has_not_taken_yet_is_told_from_one_that_waits(cli, store, monkeypatch):

@@ -145,7 +145,7 @@ async def test_a_log_that_answers_nothing_because_its_disk_is_full_is_waited_for
     fact = events.TaskCancelRequested(chain="c", task="t")
     with pytest.raises(LogFull, match="The disk of the store is full") as caught:
         await say_first(log, fact, patience_s=0.1)
-    assert (caught.value.code, caught.value.exit_code, caught.value.hint) == ("FB113", 3, "Make room there.")
+    assert (caught.value.code, caught.value.exit_code, caught.value.hint) == ("FB113", 3, "Mend that, then send it again.")
     assert store.facts == []
 
 

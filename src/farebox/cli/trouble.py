@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from farebox import api
 from farebox.cli.options import Common
 from farebox.cli.output import note
+from farebox.core.errors import FareboxError, LogFull
 from farebox.log.port import Log
 
 FIRST_S = 2.0
@@ -31,11 +32,15 @@ async def _say(common: Common, log: Log) -> None:
     said = ""
     await asyncio.sleep(FIRST_S)
     while True:
-        trouble = await api.trouble(log)
-        code = trouble.code if trouble is not None else ""
-        if trouble is not None and code != said:
-            note(common, f"{code} {trouble}")
-        if said and trouble is None:
-            note(common, "There is room again; the work goes on." if said == "FB113" else "That is over; the work goes on.")
-        said = code
+        with suppress(FareboxError):  # who does not answer says neither that it is over nor that it is not
+            trouble = await api.trouble(log)
+            code = trouble.code if trouble is not None else ""
+            if trouble is not None and code != said:
+                note(common, f"{code} {trouble}")
+            if said and trouble is None:
+                note(
+                    common,
+                    "There is room again; the work goes on." if said == LogFull.code else "That is over; the work goes on.",
+                )
+            said = code
         await asyncio.sleep(AGAIN_S)
