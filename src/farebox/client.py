@@ -128,8 +128,8 @@ class Client:
         return await api.ask(self.log, "costs", _given(by=list(by), since=since, until=until), timeout_s=60)
 
     async def platforms(self) -> api.Json:
-        """Return what is there and what is missing (`farebox.platforms/1`)."""
-        return await api.ask(self.log, "platforms", {})
+        """Return what is there now and what is missing (`farebox.platforms/1`)."""
+        return await api.ask(self.log, "platforms", {"look": True})
 
     async def replay(self) -> api.Json:
         """Rebuild all views from the log (`farebox.replay/1`)."""
@@ -197,7 +197,7 @@ class Client:
         now = time.monotonic()
         if self._platforms is None or now - self._platforms[0] > CHOICES_S:
             try:
-                self._platforms = (now, await self.platforms())
+                self._platforms = (now, await api.ask(self.log, "platforms", {}))
             except NotReachable:
                 return None
         return self._platforms[1]

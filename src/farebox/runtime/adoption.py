@@ -1,20 +1,15 @@
-"""Settings, prices and what was found out about platforms become facts, so that actors know nothing that is not in the log."""
+"""Settings and prices become facts, so that actors know nothing that is not in the log."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import Mapping
 
 import msgspec
 
 from farebox.core import ids, subjects, wire
 from farebox.core.errors import AppendRefused, AppendUnknown
-from farebox.core.events import Fact, PlatformReported, SettingsAdopted
-from farebox.core.platform import PlatformKind
+from farebox.core.events import Fact, SettingsAdopted
 from farebox.core.pricing import PriceList
-from farebox.core.settings import PlatformSettings, Settings, canonical
+from farebox.core.settings import Settings, canonical
 from farebox.log.port import Entry, Fence, Log
-from farebox.runtime.caller import probe
 from farebox.runtime.prices import adoption
 
 TRIES = 20
@@ -25,18 +20,6 @@ async def adopt(log: Log, settings: Settings, prices: PriceList, secret: bytes) 
     plain, sha256 = canonical(settings)
     await say_if_new(log, "engine", SettingsAdopted(settings=plain, sha256=sha256), secret)
     await say_if_new(log, "engine", adoption(prices), secret)
-
-
-async def report(
-    log: Log, kinds: Mapping[str, PlatformKind], platforms: Mapping[str, PlatformSettings], secret: bytes,
-    environ: Mapping[str, str],
-) -> dict[str, PlatformReported]:  # fmt: skip
-    """Look for each enabled platform and say what was found where it changed."""
-    enabled = {name: settings for name, settings in platforms.items() if settings.enabled}
-    looks = (probe(kinds[settings.kind], name, settings, environ) for name, settings in enabled.items())
-    found = await asyncio.gather(*looks)
-    await asyncio.gather(*(say_if_new(log, "adapter", reported, secret) for reported in found))
-    return {reported.platform: reported for reported in found}
 
 
 async def say_if_new(log: Log, writer: str, fact: Fact, secret: bytes) -> None:

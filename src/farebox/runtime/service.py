@@ -40,6 +40,7 @@ class Service:
     def __init__(
         self, log: Log, projection: Projection, settings: Settings, reports: Mapping[str, PlatformReported], about: Json,
         board: Board | None = None, *, trouble: Callable[[], FareboxError | None] = lambda: None,
+        look: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
@@ -48,6 +49,7 @@ class Service:
         self._about = about
         self._board = board or Board()
         self._trouble = trouble
+        self._look = look
         self._subscriptions: list[Subscription] = []
         self._stopped = asyncio.Event()
 
@@ -223,8 +225,10 @@ class Service:
         found = await self._projection.ask(lambda: views.results(str(question["batch"]), after=int(question.get("after") or 0)))
         return {"schema": "farebox.results/1", "results": found}
 
-    async def platforms(self, _question: Json) -> Json:
-        """Answer with what is there, what it bills, what is missing."""
+    async def platforms(self, question: Json) -> Json:
+        """Answer with what is there, what it bills, what is missing; with `look`, as it is now."""
+        if question.get("look") and self._look is not None:
+            await self._look()
         rows: list[Json] = []
         for name, settings in self._settings.platforms.items():
             report = self._reports.get(name)

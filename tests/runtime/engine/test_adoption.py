@@ -2,7 +2,6 @@
 
 import pytest
 
-from farebox.config import platform_kinds
 from farebox.core import events
 from farebox.core.errors import AppendUnknown
 from farebox.core.pricing import PriceList
@@ -11,7 +10,6 @@ from farebox.log.memory import Fate
 from farebox.runtime import adoption
 
 SECRET = b"s" * 32
-KINDS = {kind.name: kind for kind in platform_kinds()}
 INLINE = PlatformSettings(kind="rehearsal", billing="rehearsal", options={"wire": "inline"})
 PRICES = PriceList(list_id="none")
 
@@ -58,18 +56,3 @@ async def test_a_log_that_never_answers_is_given_up(tape):
     tape.fates.down = True
     with pytest.raises(AppendUnknown, match="SettingsAdopted"):
         await adoption.adopt(tape.log(), Settings(), PRICES, SECRET)
-
-
-async def test_what_a_machine_found_out_about_its_platforms_is_said_when_it_changes(tape):
-    platforms = {
-        "here": INLINE,
-        "absent": PlatformSettings(kind="command", billing="free", argv=("no-such-program-anywhere",)),
-        "off": PlatformSettings(kind="command", billing="free", argv=("x",), enabled=False),
-    }
-    for _ in range(2):
-        found = await adoption.report(tape.log(), KINDS, platforms, SECRET, {"PATH": "/nowhere"})
-    assert {name: reported.available for name, reported in found.items()} == {"here": True, "absent": False}
-    assert sorted(fact.platform for fact in tape.said(events.PlatformReported)) == ["absent", "here"]
-    platforms["absent"] = PlatformSettings(kind="command", billing="free", argv=("sh",))
-    await adoption.report(tape.log(), KINDS, platforms, SECRET, {"PATH": "/bin:/usr/bin"})
-    assert [fact.available for fact in tape.said(events.PlatformReported, platform="absent")] == [False, True]
