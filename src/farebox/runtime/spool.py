@@ -45,7 +45,7 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
         self._compact_bytes = compact_bytes
-        self._written = 0
+        self._written = self._open_bytes = 0
         self._torn = False
         self.sending: set[str] = set()
         self.outcomes: dict[str, CallEnded] = {}
@@ -103,7 +103,8 @@ class Spool:
         while self._pending:
             pending, self._pending = self._pending, []
             data = b"".join(data for data, _ in pending)
-            compact = self._written + len(data) > self._compact_bytes
+            # What is open can be large itself: to write all of it anew with each line would stop everything else.
+            compact = self._written > self._compact_bytes + 2 * self._open_bytes
             work, given = (self._begin_anew, self._open_lines() + data) if compact else (self._append, data)
             error: OSError | None = None
             try:
@@ -136,7 +137,7 @@ class Spool:
     def _rewritten(self, data: bytes) -> int:
         """Begin the journal anew, by rename, so that it never grows without end. Returns the file, ready to append to."""
         write_durably(self._path, data)
-        self._written, self._torn = 0, False
+        self._written, self._torn, self._open_bytes = 0, False, len(data)
         return os.open(self._path, os.O_WRONLY | os.O_APPEND)
 
     def _open_lines(self) -> bytes:

@@ -347,7 +347,8 @@ class Worker:
 
     async def _light(self, outcome: CallEnded) -> CallEnded:
         """Move a large text into the object store; the spool keeps it for as long as that takes."""
-        if len(msgspec.json.encode(outcome.text)) <= wire.INLINE_BYTES_MAX:
+        text = outcome.text
+        if len(text) <= wire.INLINE_BYTES_MAX and len(msgspec.json.encode(text)) <= wire.INLINE_BYTES_MAX:
             return outcome
         ref = await self._lane.patiently(lambda: self._log.put_blob(outcome.text.encode()))
         return msgspec.structs.replace(outcome, text="", text_ref=ref)

@@ -165,6 +165,7 @@ async def test_a_full_disk_is_told_and_what_it_tore_swallows_nothing_written_lat
 
 async def test_a_journal_that_cannot_be_begun_anew_goes_on_as_it_is(tmp_path, ended, monkeypatch):
     found = Spool(tmp_path / "journal", compact_bytes=500)
+    await found.keep(KEY, ended(7, text="a" * 600))
     with monkeypatch.context() as patch:
         patch.setattr("farebox.runtime.spool.write_durably", lambda *_: _fails(b""))
         with pytest.raises(OSError, match="space"):
@@ -174,4 +175,19 @@ async def test_a_journal_that_cannot_be_begun_anew_goes_on_as_it_is(tmp_path, en
     await found.close()
     again = Spool(tmp_path / "journal")
     assert again.sending == {KEY}
+    await again.close()
+
+
+async def test_large_outcomes_that_are_open_are_not_written_anew_with_each_line(tmp_path, ended):
+    found = Spool(tmp_path / "journal", compact_bytes=500)
+    await found.keep(KEY, ended(7, text="x" * 100_000))
+    begun = 0
+    for number in range(200):
+        before = (tmp_path / "journal").stat().st_ino
+        await found.mark_sending(f"openai.c1.t{number}.1")
+        begun += (tmp_path / "journal").stat().st_ino != before
+    assert begun == 1
+    await found.close()
+    again = Spool(tmp_path / "journal")
+    assert (len(again.sending), again.outcomes[KEY]) == (200, ended(7, text="x" * 100_000))
     await again.close()
