@@ -4,6 +4,7 @@ Rights a user needs beside its own subjects and its inbox prefix (to publish on;
 
     position, check    STREAM.INFO.FAREBOX; check also looks at FAREBOX_LIVE, FAREBOX_DEAD and OBJ_farebox-blobs where it may
     last               DIRECT.GET.FAREBOX.<subject>
+    given_up           STREAM.INFO.FAREBOX_DEAD, DIRECT.GET.FAREBOX_DEAD
     at                 DIRECT.GET.FAREBOX
     follow             CONSUMER.CREATE.FAREBOX.<consumer>.farebox.log.>, CONSUMER.DELETE.FAREBOX.<consumer>,
                        CONSUMER.MSG.NEXT.FAREBOX.<consumer>
@@ -27,11 +28,13 @@ from farebox.core.subjects import ALL
 from farebox.core.terms import Ref
 from farebox.log import names
 from farebox.log.appending import Appender
+from farebox.log.archive import Archive
 from farebox.log.blobs import Blobs
 from farebox.log.connection import Connection, Health, Unanswered
 from farebox.log.consuming import Consuming
+from farebox.log.dead import given_up
 from farebox.log.following import Following, position_of
-from farebox.log.port import Delivery, Entry, Handler, OnStored, Position, Stored, Subscription
+from farebox.log.port import Delivery, Entry, GivenUp, Handler, OnStored, Position, Stored, Subscription
 from farebox.log.raw_client import NatsSubscription, Reply
 from farebox.log.streams import Sizes, Streams, stream_configs
 
@@ -47,6 +50,7 @@ class JetStreamLog:
         self._connection = connection
         self._consumer = consumer
         self._streams = Streams(connection, control)
+        self.archive = Archive(connection, control)
         self._appender = Appender(connection)
         self._blobs = Blobs(connection)
         self._followings: set[Following] = set()
@@ -124,6 +128,10 @@ class JetStreamLog:
     async def at(self, seq: int) -> Stored | None:
         """Return the fact at one sequence, None if there is none; in a cluster a replica that lags may answer."""
         return _fact_of(await self._reading(f"$JS.API.DIRECT.GET.{names.STREAM}", b'{"seq":%d}' % seq))
+
+    async def given_up(self) -> Sequence[GivenUp]:
+        """Return the facts that durables gave up last, the oldest first. Raises NotReachable, AccessDenied, LogUnfit."""
+        return await given_up(self._reading, (await self._streams.info(names.DEAD_STREAM))["state"])
 
     async def position(self) -> Position:
         """Return which log this is and what it holds. Raises LogUnfit when the stream is missing."""

@@ -11,7 +11,7 @@ from farebox.core.terms import Ref
 from farebox.log.durable import Durable
 from farebox.log.gaps import check_gapless, check_start
 from farebox.log.names import matches
-from farebox.log.port import Delivery, Entry, Handler, OnStored, Position, Stored, Subscription
+from farebox.log.port import Delivery, Entry, GivenUp, Handler, OnStored, Position, Stored, Subscription
 from farebox.log.store import Fate, MemoryStore
 
 __all__ = ["Fate", "MemoryLog", "MemoryStore"]
@@ -67,6 +67,11 @@ class MemoryLog:
         self._check_open()
         found = self.store.read(seq, 1)
         return found[0] if found and found[0].seq == seq else None
+
+    async def given_up(self) -> Sequence[GivenUp]:
+        """Return the facts that durables gave up last, the oldest first."""
+        self._check_open()
+        return self.store.given_up()
 
     async def position(self) -> Position:
         """Return which log this is and what it holds."""

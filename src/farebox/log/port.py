@@ -42,11 +42,25 @@ class Stored(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """Which log this is (`created`: the stream's creation time as text) and what it holds; 0 and 0 when it is empty."""
+    """Which log this is (`created`: the stream's creation time as text) and what it holds; 0 and 0 when it is empty.
+
+    `gone` facts between the two are missing, as far as the server knows.
+    """
 
     created: str
     first_seq: int
     last_seq: int
+    gone: int = 0
+
+
+class GivenUp(Struct, frozen=True, gc=False):
+    """A fact that a durable hands out no more: nobody could carry it in so many `tries`, or somebody said why nobody can."""
+
+    seq: int
+    consumer: str
+    tries: int
+    reason: str
+    at_ms: int
 
 
 class Delivery(Protocol):
@@ -111,6 +125,10 @@ class Log(Protocol):
 
     async def at(self, seq: int) -> Stored | None:
         """Return the fact at one sequence, None if there is none. Raises NotReachable, AccessDenied."""
+        ...
+
+    async def given_up(self) -> Sequence[GivenUp]:
+        """Return the facts that durables gave up last (the dead stream), oldest first. Raises NotReachable, AccessDenied."""
         ...
 
     async def position(self) -> Position:

@@ -16,7 +16,7 @@ from farebox.core.terms import Ref
 from farebox.log.bus import MemoryBus
 from farebox.log.durable import Durable
 from farebox.log.names import ACK_WAIT_S, check_batch, durable_filter
-from farebox.log.port import Entry, Position, Stored
+from farebox.log.port import Entry, GivenUp, Position, Stored
 
 
 class Fate(Enum):
@@ -141,6 +141,12 @@ class MemoryStore:
         if hashlib.sha256(body).hexdigest() != ref.sha256:
             raise LogDamaged(f"The content {ref.ref} is not what was stored.")
         return body
+
+    def given_up(self) -> list[GivenUp]:
+        """Return what the durables gave up, by sequence."""
+        now_ms = self.clock()
+        dead = ((name, seq, why) for name, one in self._durables.items() for seq, why in one.dead)
+        return sorted((GivenUp(seq, name, 0, why, now_ms) for name, seq, why in dead), key=lambda one: one.seq)
 
     def durable(self, name: str) -> Durable:
         """Return the competing consumers' state of `name`, made at first use. Raises LogUnfit for an unknown name."""

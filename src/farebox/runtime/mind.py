@@ -44,7 +44,7 @@ class Decision(Struct):
 class Broken(Struct, frozen=True):
     """What an actor could not decide about, and why: it broke, or it said what no log can hold."""
 
-    heard: Heard
+    heard: Fact | Quarantined | Parked
     reason: str
 
 

@@ -77,6 +77,18 @@ class Desk:
         card = questions.task_card(self._ledger, *place) if place else None
         return None if card is None else msgspec.to_builtins(card)
 
+    def quarantined(self) -> list[Json]:
+        """Return what no view could read, the latest first: `newer` may be read one day, `ended` stopped nothing."""
+        return questions.quarantined(self._ledger)
+
+    def reservations(self, seqs: list[int]) -> list[Json]:
+        """Return of which task each of these reservations was, and whether its attempt has ended."""
+        return questions.reservations(self._ledger, seqs) if seqs else []
+
+    def attempts_of(self, names: list[str]) -> dict[str, Json]:
+        """Return attempts by their names (`<chain>.<task>.<attempt>`)."""
+        return msgspec.to_builtins(questions.attempts_of(self._ledger, names)) if names else {}
+
     def costs(self, by: Sequence[str], *, since: str | None = None, until: str | None = None) -> Json:
         """Return what was spent, by one key. Raises BadInput for a key or a moment that does not read."""
         key = cast("questions.By", by[0] if len(by) == 1 else "")

@@ -47,6 +47,8 @@ TABLES: dict[str, tuple[str, ...]] = {
 TAILS = {subjects.Place.TASK: "task", subjects.Place.LANE_TASK: "task", subjects.Place.BATCH: "batch"}
 LANED = {subjects.Place.LANE, subjects.Place.LANE_TASK}
 REASON_CHARS_MAX = 500
+Refused = tuple[int, int, str, str, bool]
+"""A row of `quarantine`."""
 
 
 Checkpoint = Mark
@@ -158,9 +160,11 @@ class Ledger:
         still: set[int] = set()
         if sound:
             still = self._take([stored for stored, _ in sound], "\n".join([body for _, body in sound]))
-        refused += [(one.seq, one.at_ms, one.subject, "The tables cannot hold it.") for one, _ in sound if one.seq in still]
+        refused += [
+            (one.seq, one.at_ms, one.subject, "The tables cannot hold it.", False) for one, _ in sound if one.seq in still
+        ]
         for row in refused:
-            self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", row)
+            self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?)", row)
 
     def _take(self, chunk: Sequence[Stored], bodies: str) -> set[int]:
         """Stage the facts and move them to their tables. Return the sequences of those that were left out."""
@@ -329,15 +333,16 @@ def _decoded(body: bytes) -> str | None:
         return None
 
 
-def _judge(doubted: Sequence[Stored]) -> tuple[list[tuple[Stored, str]], list[tuple[int, int, str, str]]]:
+def _judge(doubted: Sequence[Stored]) -> tuple[list[tuple[Stored, str]], list[Refused]]:
     """Return the facts that wire.py reads, as it writes them now, and those it refuses, with its reason."""
     sound: list[tuple[Stored, str]] = []
-    refused: list[tuple[int, int, str, str]] = []
+    refused: list[Refused] = []
     for one in doubted:
         try:
             sound.append((one, wire.encode(wire.decode(one.subject, one.body)).decode()))
         except BadFact as bad:
-            refused.append((one.seq, one.at_ms, one.subject, str(bad)[:REASON_CHARS_MAX]))
+            newer = isinstance(bad, wire.NewerFact)
+            refused.append((one.seq, one.at_ms, one.subject, str(bad)[:REASON_CHARS_MAX], newer))
     return sound, refused
 
 

@@ -131,6 +131,25 @@ def results(ledger: Ledger, batch_id: str, after: int = 0, limit: int = 1000) ->
     return [(row["end_seq"], _result(row)) for row in rows]
 
 
+def quarantined(ledger: Ledger, limit: int = 1000) -> list[Row]:
+    """Return what no view could read, the latest first."""
+    with ledger.snapshot() as now:
+        return now.rows("quarantined", limit=limit)
+
+
+def reservations(ledger: Ledger, seqs: list[int]) -> list[Row]:
+    """Return of which task each of these reservations was, and whether its attempt has ended."""
+    with ledger.snapshot() as now:
+        return now.rows("reservations", seqs=seqs)
+
+
+def attempts_of(ledger: Ledger, names: list[str]) -> dict[str, AttemptRow]:
+    """Return attempts by their names (`<chain>.<task>.<attempt>`)."""
+    with ledger.snapshot() as now:
+        rows = now.rows("attempts_of", names=names)
+    return {f"{row['chain']}.{row['task']}.{row['attempt']}": _attempt(row) for row in rows}
+
+
 def counts(ledger: Ledger) -> dict[str, dict[str, int]]:
     """Return how many facts of each kind the tables hold, and how many rows the views have."""
     with ledger.snapshot() as now:

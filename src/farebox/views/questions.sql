@@ -84,6 +84,24 @@ SELECT platform || '/' || coalesce(model, '') AS model FROM costs
 WHERE status = 'unpriced' AND booked_ms >= $since_ms AND booked_ms < $until_ms AND ($in_batch = '' OR batch = $in_batch)
 GROUP BY ALL ORDER BY count(*) DESC, model LIMIT 10;
 
+-- name: quarantined
+-- What no view could read, the latest first; `ended`: its task has its end all the same.
+SELECT quarantine.*, split_part(quarantine.subject, '.', 6) AS chain, split_part(quarantine.subject, '.', 7) AS task,
+       ends.seq IS NOT NULL AS ended
+FROM quarantine LEFT JOIN ends
+    ON ends.chain = split_part(quarantine.subject, '.', 6) AND ends.task = split_part(quarantine.subject, '.', 7)
+ORDER BY quarantine.seq DESC LIMIT $limit;
+
+-- name: reservations
+-- What became of reservations, by their sequences; an outcome that is no end may still come.
+SELECT word.seq, word.chain, word.task, word.attempt, coalesce(word.platform, '') AS platform,
+       ends.seq IS NOT NULL OR coalesce(tried.outcome, 'running') <> 'running' AS ended
+FROM quota_words AS word LEFT JOIN ends USING (chain, task) LEFT JOIN attempts AS tried USING (chain, task, attempt)
+WHERE word.seq IN (SELECT unnest($seqs));
+
+-- name: attempts_of
+SELECT * FROM attempts WHERE chain || '.' || task || '.' || attempt IN (SELECT unnest($names));
+
 -- name: counts
 SELECT fact, count(*) AS facts FROM (
     SELECT 'TaskSubmitted' AS fact FROM submissions UNION ALL SELECT 'TaskRouted' FROM routes

@@ -53,5 +53,6 @@ CREATE OR REPLACE TABLE cancels (
 -- Facts that no view is made of.
 CREATE OR REPLACE TABLE other_facts (seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, fact VARCHAR NOT NULL);
 
--- What stands in the log and is no fact, or lies about itself, or is newer than this program.
-CREATE OR REPLACE TABLE quarantine (seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, subject VARCHAR NOT NULL, reason VARCHAR NOT NULL);
+-- What stands in the log and is no fact, or lies about itself, or is newer than this program (`newer`: it may be read one day).
+CREATE OR REPLACE TABLE quarantine (
+    seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, subject VARCHAR NOT NULL, reason VARCHAR NOT NULL, newer BOOLEAN NOT NULL);

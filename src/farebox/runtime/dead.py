@@ -1,0 +1,167 @@
+"""Dead letters: facts that stopped. What could not be read, decided or carried is shown, and put back to work once mended.
+
+    quarantined   nobody can read it, or subject, writer and body disagree: nobody acts on it
+    parked        a later farebox wrote it: nobody decides about its task until a farebox knows it
+    undecided     an actor broke over it: its task stays where it is, the others go on
+    given up      a reservation that is handed out no more, as the dead stream says, whether anybody listened or not
+
+A letter is open while it stops something. Nothing is ever removed: what was mended is closed by the facts that followed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from farebox.core import wire
+from farebox.core.errors import BadFact, BadInput, BusError
+from farebox.log.port import Log, Stored
+from farebox.runtime.mind import Mind
+from farebox.runtime.projection import Projection
+
+log_ = logging.getLogger("farebox.dead")
+
+BODY_CHARS = 20_000
+"""So much of a body is shown."""
+Kind = Literal["quarantined", "parked", "undecided", "given_up"]
+Json = dict[str, Any]
+
+
+class Letter(Struct, frozen=True, kw_only=True):
+    """One fact that stopped. `who` could not go on with it; `open`: it stops its task still."""
+
+    seq: int
+    kind: Kind
+    who: str
+    reason: str
+    subject: str = ""
+    chain: str = ""
+    task: str = ""
+    attempt: int = 0
+    tries: int = 0
+    at_ms: int | None = None
+    open: bool = True
+
+
+class DeadLetters:
+    """Finds them in views, minds and dead stream, and puts them back. `again` decides anew, `take_up` carries anew."""
+
+    def __init__(
+        self, log: Log, projection: Projection, minds: Sequence[Mind], again: Callable[[int], bool] | None = None,
+        take_up: Callable[[str, str, str], bool] | None = None,
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._projection = projection
+        self._minds = minds
+        self._again = again
+        self._take_up = take_up
+
+    async def all(self) -> list[Letter]:
+        """Return all letters, the latest first."""
+        unread = await self._projection.ask(self._projection.views.quarantined)
+        found = [_unread(row) for row in unread]
+        found += [letter for mind in self._minds for letter in _undecided(mind)]
+        found += await self._given_up({letter.seq for letter in found})
+        return sorted(found, key=lambda letter: letter.seq, reverse=True)
+
+    async def show(self, seq: int) -> Json:
+        """Return one letter with the raw body of its fact and what it stops. Raises BadInput where there is none."""
+        letter = await self._one(seq)
+        stored = await self._log.at(seq)
+        body = b"" if stored is None else stored.body
+        told = msgspec.to_builtins(letter)
+        told["subject"] = letter.subject or (stored.subject if stored else "")
+        told["at_ms"] = letter.at_ms if stored is None else stored.at_ms
+        text = body.decode("utf-8", "backslashreplace")
+        return {**told, "stops": stops(letter), "body": text[:BODY_CHARS], "body_bytes": len(body)}
+
+    async def retry(self, seq: int) -> Json:
+        """Put one back to work and say what came of it. Raises BadInput where there is none, or it cannot be mended so."""
+        letter = await self._one(seq)
+        stored = await self._log.at(seq)
+        if letter.kind in {"quarantined", "parked"}:
+            return {"seq": seq, "outcome": _read_again(letter, stored)}
+        if letter.kind == "undecided":
+            if self._again is None or not self._again(seq):
+                raise BadInput("No actor runs here.", hint="Start the engine: farebox up --detach", code="FB415")
+            broken = [letter for mind in self._minds for letter in _undecided(mind) if letter.seq == seq]
+            if broken:
+                raise BadInput(f"{broken[0].who} broke over fact {seq} again: {broken[0].reason}", code="FB415")
+            return {"seq": seq, "outcome": f"{letter.who} decided about it."}
+        if not letter.open:
+            raise BadInput(f"Fact {seq} stops nothing any more: attempt {letter.attempt} has ended.", code="FB415")
+        platform = letter.who.removeprefix("adapter-")
+        if self._take_up is None or not self._take_up(platform, letter.chain, letter.task):
+            raise BadInput(f"No adapter of {platform} runs in this engine.", hint="See: farebox platforms", code="FB415")
+        return {"seq": seq, "outcome": f"The adapter of {platform} was handed task {letter.task} again."}
+
+    async def _one(self, seq: int) -> Letter:
+        letter = next((one for one in await self.all() if one.seq == seq), None)
+        if letter is None:
+            raise BadInput(f"Fact {seq} is no dead letter.", hint="See: farebox dead list", code="FB413")
+        return letter
+
+    async def _given_up(self, known: set[int]) -> list[Letter]:
+        try:
+            given_up = {one.seq: one for one in await self._log.given_up()}
+        except BusError as error:
+            log_.warning("the dead stream cannot be read: %s", error)
+            return []
+        rows = await self._projection.ask(lambda: self._projection.views.reservations(list(given_up)))
+        places: dict[int, Json] = {row["seq"]: row for row in rows}
+        return [
+            Letter(
+                seq=one.seq, kind="given_up", who=one.consumer, reason=one.reason, tries=one.tries, at_ms=one.at_ms,
+                open=not places.get(one.seq, {}).get("ended", False),
+                **{name: places[one.seq][name] for name in ("chain", "task", "attempt") if one.seq in places},
+            )
+            for one in given_up.values() if one.seq not in known
+        ]  # fmt: skip
+
+
+def stops(letter: Letter) -> str:
+    """Say what a letter stops."""
+    task = f"task {letter.task}" if letter.task not in {"", "-"} else "what it tells"
+    if letter.kind == "parked":
+        return f"Nobody decides about {task} until a farebox that knows this fact reads the log. Update, and start the engine."
+    if letter.kind == "undecided":
+        return f"{letter.who} has not answered it: {task} stays where it is, unless somebody moves or cancels it."
+    if not letter.open:
+        return f"Nothing any more: {task} has gone on, or ended."
+    if letter.kind == "given_up":
+        return f"{letter.who} does not get it any more: {task} keeps its slot and does not end by itself."
+    return f"Nobody acts on it; {task} stays as it was before."
+
+
+def _unread(row: Json) -> Letter:
+    """Return the letter of a fact that no view could read. Who lies about a task of his own stops nobody else's."""
+    writer = row["subject"].split(".")[2] if row["subject"].count(".") >= 2 else ""
+    return Letter(
+        seq=row["seq"], kind="parked" if row["newer"] else "quarantined", who=writer, reason=row["reason"],
+        subject=row["subject"], chain=row["chain"], task=row["task"], at_ms=row["at_ms"], open=not row["ended"],
+    )  # fmt: skip
+
+
+def _undecided(mind: Mind) -> Iterable[Letter]:
+    for seq, broken in mind.broken.items():
+        heard = broken.heard
+        yield Letter(
+            seq=seq, kind="undecided", who=mind.actor.name, reason=broken.reason, chain=heard.key[0], task=heard.key[1],
+            attempt=getattr(heard, "attempt", 0), at_ms=heard.at_ms,
+        )  # fmt: skip
+
+
+def _read_again(letter: Letter, stored: Stored | None) -> str:
+    """Try to read a fact that could not be read. Raises BadInput when that is no better now."""
+    hint = "Update this farebox, then start the engine: it reads the whole log again." if letter.kind == "parked" else ""
+    try:
+        if stored is not None:
+            wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+            return "It can be read now; the next start of the engine takes it in."
+    except BadFact as bad:
+        raise BadInput(f"Fact {letter.seq} still does not read: {bad.message}", hint=hint, code="FB415") from bad
+    raise BadInput(f"Fact {letter.seq} is not in the log any more.", code="FB415")
