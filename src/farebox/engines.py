@@ -280,7 +280,7 @@ async def _running(
     )  # fmt: skip
     stack.push_async_callback(engine.stop)
     with _noting(place.path):
-        await (engine.look() if only_views else engine.start())
+        await (engine.look(actors()) if only_views else engine.start())
     if not only_views:
         place.remove(founding.STOPPED)
     return engine

@@ -27,6 +27,7 @@ from farebox.runtime.adoption import adopt
 from farebox.runtime.board import Board
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
+from farebox.runtime.dead import DeadLetters
 from farebox.runtime.follower import Follower
 from farebox.runtime.lookout import Lookout
 from farebox.runtime.mind import Mind
@@ -82,6 +83,7 @@ class Engine:
         self._created = ""
         self._last: Stored | None = None
         self._views_from = 1
+        self._observed: list[Actor[Any]] = []
         self._unread: tuple[str, ...] = ()
         self._trouble = trouble
         self._views = views
@@ -120,8 +122,12 @@ class Engine:
             await self._follow()
         await self._start_workers()
 
-    async def look(self) -> None:
-        """Only fold the views and answer questions: for an engine without actors. Returns when the views hold the log."""
+    async def look(self, actors: Sequence[Actor[Any]] = ()) -> None:
+        """Only fold the views and answer questions: for an engine without actors. Returns when the views hold the log.
+
+        Of `actors` those fold too who know what waits for a person; none of them says anything.
+        """
+        self._observed = [actor for actor in actors if actor.asks is not None]
         await self._open_views()
         await self._follow()
         position = await self.log.position()
@@ -178,12 +184,12 @@ class Engine:
 
     async def _follow(self) -> None:
         position = await self.log.position()
-        for actor in self._actors:
+        for actor in (*self._actors, *self._observed):
             if actor.perform is None:
                 state, mark = snapshots.load(self._folder / "snapshots", actor, position)
                 if mark.seq and not await trust.believes(self.log, position, mark, forgiving=True):
                     state, mark = actor.new(), Mark()
-                self.minds.append(Mind(actor, self._secret, state, mark.seq))
+                self.minds.append(Mind(actor, self._secret, state, mark.seq, mute=actor in self._observed))
         alone = self._parts.alone
         taps = [self._note_last] if alone else [self._note_last, self.projection.tap]
         follower = Follower(
@@ -239,8 +245,18 @@ class Engine:
     def _answering(self) -> Service:
         return Service(
             self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._trouble,
-            look=self._lookout.asked if self._actors else None,
+            look=self._lookout.asked if self._actors else None, minds=self.minds,
+            dead=DeadLetters(self.log, self.projection, self.minds, self._decide_again, self._hand_out_again),
         )  # fmt: skip
+
+    def _decide_again(self, seq: int) -> bool:
+        return self._follower is not None and self._follower.retry(seq)
+
+    def _hand_out_again(self, platform: str, chain: str, task: str) -> bool:
+        worker = next((one for one in self.workers if one.platform == platform), None)
+        if worker is not None:
+            worker.take_up(chain, task)
+        return worker is not None
 
     async def _settle(self) -> None:
         """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""

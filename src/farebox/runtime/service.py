@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,10 @@ from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadInp
 from farebox.core.events import PlatformReported, TaskCancelRequested, TaskSubmitted
 from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
+from farebox.runtime import decisions
 from farebox.runtime.board import Board
+from farebox.runtime.dead import DeadLetters
+from farebox.runtime.mind import Mind
 from farebox.runtime.projection import Projection
 
 log_ = logging.getLogger("farebox.service")
@@ -28,6 +31,8 @@ PAUSE_S = 0.25
 REASON_CHARS = 500
 WAIT_MAX_S = 60.0
 """Longest wait of one question; who wants more asks again."""
+LETTERS_SHOWN, LETTERS_MAX = 20, 1000
+"""Dead letters in a status, and in a list."""
 ENDED = frozenset({"completed", "failed", "cancelled"})
 NOT_SAID_BY_CLIENTS = frozenset({"id", "version", "cause", "prev", "attempt", "epoch", "key_id", "seq", "at_ms", "fact"})
 
@@ -40,7 +45,8 @@ class Service:
     def __init__(
         self, log: Log, projection: Projection, settings: Settings, reports: Mapping[str, PlatformReported], about: Json,
         board: Board | None = None, *, trouble: Callable[[], FareboxError | None] = lambda: None,
-        look: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        look: Callable[[], Coroutine[Any, Any, None]] | None = None, minds: Sequence[Mind] = (),
+        dead: DeadLetters | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
@@ -50,6 +56,8 @@ class Service:
         self._board = board or Board()
         self._trouble = trouble
         self._look = look
+        self._minds = minds
+        self._dead = dead or DeadLetters(log, projection, minds)
         self._subscriptions: list[Subscription] = []
         self._stopped = asyncio.Event()
 
@@ -66,6 +74,8 @@ class Service:
             "platforms": self.platforms,
             "replay": self.replay,
             "cancel": self.cancel,
+            "dead": self.dead,
+            "dead_retry": self.dead_retry,
         }
         for name, answer in answers.items():
             handler = self._handler(answer)
@@ -118,7 +128,15 @@ class Service:
         }
         trouble = self._trouble()
         told = None if trouble is None else _told(trouble)
-        return {"schema": "farebox.info/1", **self._about, "pid": os.getpid(), "log": log, "trouble": told}
+        waiting = [fact.task for fact in decisions.asked(self._minds)]
+        return {
+            "schema": "farebox.info/1",
+            **self._about,
+            "pid": os.getpid(),
+            "log": log,
+            "trouble": told,
+            "decisions": waiting,
+        }
 
     async def submit(self, question: Json) -> Json:
         """Write a TaskSubmitted for somebody who has no ids to make."""
@@ -198,10 +216,34 @@ class Service:
             card = await self._projection.ask(lambda: views.task_card(str(task)))
             if card is None:
                 raise BadInput(f"There is no task {task!r}.", hint="See: farebox status", code="FB409")
-            return {"schema": "farebox.task/1", **card}
+            asked = await decisions.shown(self._minds, self._projection, str(card["result"]["task_id"]))
+            return {"schema": "farebox.task/1", **card, "decision": asked[0] if asked else None}
         limit, state = int(question.get("limit") or 20), str(question.get("state") or "")
         tasks = await self._projection.ask(lambda: views.tasks(limit=limit, state=state))
-        return {"schema": "farebox.status/1", "engine": await self.info({}), "tasks": tasks}
+        return {
+            "schema": "farebox.status/1",
+            "engine": await self.info({}),
+            "tasks": tasks,
+            "decisions": await decisions.shown(self._minds, self._projection),
+            "dead": [msgspec.to_builtins(letter) for letter in await self._dead.all() if letter.open][:LETTERS_SHOWN],
+        }
+
+    async def dead(self, question: Json) -> Json:
+        """Answer with the dead letters, the latest first, or with one (`seq`) and the body of its fact."""
+        if question.get("seq") is not None:
+            return {"schema": "farebox.dead-letter/1", **await self._dead.show(int(question["seq"]))}
+        letters = await self._dead.all()
+        wanted = letters if question.get("all") else [letter for letter in letters if letter.open]
+        limit = int(question.get("limit") or LETTERS_MAX)
+        return {
+            "schema": "farebox.dead/1",
+            "open": sum(letter.open for letter in letters),
+            "letters": [msgspec.to_builtins(letter) for letter in wanted[:limit]],
+        }
+
+    async def dead_retry(self, question: Json) -> Json:
+        """Put one dead letter back to work."""
+        return {"schema": "farebox.dead-retried/1", **await self._dead.retry(int(question["seq"]))}
 
     async def costs(self, question: Json) -> Json:
         """Answer with costs, grouped."""
