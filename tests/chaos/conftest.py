@@ -38,7 +38,10 @@ url = "{url}"
 kind = "rehearsal"
 billing = "rehearsal"
 enabled = false
-"""
+""" + "".join(
+    # What happens to listen on this machine must not take part.
+    f'\n[platforms.{name}]\nkind = "compatible"\nenabled = false\n' for name in ("ollama", "lmstudio", "llamacpp", "vllm")
+)
 MODEL = "gpt-5-mini"
 ENDINGS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted
 
@@ -52,6 +55,11 @@ class Scene:
         self.books = folder / "books.jsonl"
         self.engine: asyncio.subprocess.Process | None = None
         self.provider: asyncio.subprocess.Process | None = None
+        self.adapters: dict[int, asyncio.subprocess.Process] = {}
+        self.options: list[str] = []
+        """More words for the engine's `up`."""
+        self.login: dict[str, str] | None = None
+        """Who reads the log of a server that is not the engine's own."""
         self._environ = {**os.environ, "HOME": str(folder), "FAREBOX_HOME": str(self.store)}
 
     async def open(self, *, delay_ms=150, limit=6, billed=5, faults="") -> None:
@@ -69,19 +77,43 @@ class Scene:
         with (self.folder / "engine.log").open("ab") as log:
             self.engine = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "farebox", "up", "--json", "--store", str(self.store),
-                "--config", str(self.folder / "farebox.toml"),
+                "--config", str(self.folder / "farebox.toml"), *self.options,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ,
             )  # fmt: skip
         line = await asyncio.wait_for(self.engine.stdout.readline(), READY_S)
         assert line, (self.folder / "engine.log").read_text()
 
+    async def start_adapter(self, number: int, url: str) -> None:
+        """Start an adapter of the platform in a process of its own, with a store of its own."""
+        folder = self.folder / f"adapter-{number}"
+        folder.mkdir(exist_ok=True)
+        with (folder / "log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "farebox", "up", "--json", "--only", "adapter-far", "--server", url,
+                "--store", str(folder / "store"), "--config", str(self.folder / "farebox.toml"),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ,
+            )  # fmt: skip
+        self.adapters[number] = process
+        line = await asyncio.wait_for(process.stdout.readline(), READY_S)
+        assert line, (folder / "log").read_text()
+
+    async def kill_adapter(self, number: int) -> None:
+        self.adapters[number].kill()
+        await self.adapters[number].wait()
+
+    def adapter_url(self) -> str:
+        """The address of the engine's bus with the login of the adapter."""
+        password = Store(self.store).passwords(["adapter-far"])["adapter-far"]
+        return discovery.of_store(self.store).url.replace("nats://", f"nats://adapter-far:{password}@")
+
     async def kill_engine(self) -> None:
         """kill -9; its nats-server ends with it."""
-        server = self.server()
+        servers = [one for one in psutil.Process(self.engine.pid).children() if "nats-server" in one.name()]
         self.engine.kill()
         await self.engine.wait()
-        with contextlib.suppress(psutil.NoSuchProcess):
-            await asyncio.to_thread(server.wait, 10)
+        for server in servers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                await asyncio.to_thread(server.wait, 10)
 
     def server(self) -> psutil.Process:
         """The nats-server of the engine. Raises ValueError while there is none."""
@@ -112,9 +144,12 @@ class Scene:
         """Everything in the log, read as init from the running server."""
         from farebox.log.jetstream import JetStreamLog
 
-        login = Store(self.store).passwords(["init"])["init"]
-        where = discovery.of_store(self.store)
-        log = await JetStreamLog.connect(where.url, user="init", password=login, inbox_prefix="_INBOX_init")
+        login = self.login
+        if login is None:
+            password = Store(self.store).passwords(["init"])["init"]
+            url = discovery.of_store(self.store).url
+            login = {"url": url, "user": "init", "password": password, "inbox_prefix": "_INBOX_init"}
+        log = await JetStreamLog.connect(**login)
         last, found = (await log.position()).last_seq, []
         reading = log.follow(1)
         async for batch in reading:
@@ -133,11 +168,11 @@ class Scene:
             "--config", str(self.folder / "farebox.toml"),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self._environ,
         )  # fmt: skip
-        out, errors = await asyncio.wait_for(child.communicate(), 30)
+        out, errors = await asyncio.wait_for(child.communicate(), 60)
         assert child.returncode == 0, errors.decode()
         return json.loads(out)
 
-    async def quiet(self, timeout_s=20) -> None:
+    async def quiet(self, timeout_s=60) -> None:
         """Until each end of an attempt that may have cost something has its charge, and each grant is settled."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -148,7 +183,7 @@ class Scene:
                 settled = sum(isinstance(f, events.QuotaSettled) for f in facts)
                 if owed <= booked and grants == settled:
                     return
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1 + len(facts) / 20_000)
 
     async def verify(self, tasks: int) -> Counter:
         """What must hold after any kill. Returns what happened, to be looked at."""
@@ -210,7 +245,7 @@ class Scene:
         return {fact.task: mark(fact.prompt, fact.system) for fact in facts if isinstance(fact, events.TaskSubmitted)}
 
     async def close(self) -> None:
-        for process in (self.engine, self.provider):
+        for process in (*self.adapters.values(), self.engine, self.provider):
             if process is not None and process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGCONT)
