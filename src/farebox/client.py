@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from farebox import api, discovery
+from farebox import api, deciding, discovery
 from farebox.batch import Batch
 from farebox.choices import check_choice
 from farebox.config import Config
@@ -115,6 +115,25 @@ class Client:
     async def cancel(self, chain_id: str, task_id: str, reason: str = "") -> None:
         """Ask for the end of a task; a task that has ended takes no notice. Raises BusError."""
         await say_cancel(self.log, chain_id, task_id, reason)
+
+    async def decide(self, task_id: str, decision: str) -> api.Json:
+        """Decide about a task's interrupted attempt: retry, fail or accept. Returns what was asked; the first word counts.
+
+        Raises BadInput (no such task, nothing waits, nothing to accept, decided otherwise before), BusError.
+        """
+        return await deciding.decide(self, ids.check(task_id, "task"), decision)
+
+    async def dead(self, *, ended: bool = False) -> api.Json:
+        """Return the facts that stopped (`farebox.dead/1`); with `ended` those too that stop nothing any more."""
+        return await api.ask(self.log, "dead", {"all": ended})
+
+    async def dead_letter(self, seq: int) -> api.Json:
+        """Return one of them with its raw body and what it stops (`farebox.dead-letter/1`). Raises BadInput."""
+        return await api.ask(self.log, "dead", {"seq": seq})
+
+    async def retry_dead(self, seq: int) -> api.Json:
+        """Put one of them back to work (`farebox.dead-retried/1`). Raises BadInput where that is no use."""
+        return await api.ask(self.log, "dead_retry", {"seq": seq})
 
     async def status(self, task: str | None = None, *, state: str | None = None, limit: int | None = None) -> api.Json:
         """Return what runs and what ran (`farebox.status/1`), or the card of one task (`farebox.task/1`)."""

@@ -172,6 +172,10 @@ class Handle:
         """Ask for the task's end. It sticks: it counts whenever it comes, and asking twice is asking once."""
         await self._client.cancel(self.chain_id, self.task_id, reason)
 
+    async def decide(self, decision: str) -> None:
+        """Say what becomes of the interrupted attempt that waits for it: retry, fail or accept. Raises as `Client.decide`."""
+        await self._client.decide(self.task_id, decision)
+
     async def close(self) -> None:
         """Listen no more. The task goes on."""
         while self._ears:

@@ -135,6 +135,10 @@ class Client:
         """Return what runs and what ran, or the card of one task."""
         return self._portal.call(partial(self._client.status, task, state=state, limit=limit))
 
+    def decide(self, task_id: str, decision: str) -> Json:
+        """Decide about a task's interrupted attempt: retry, fail or accept."""
+        return self._portal.call(self._client.decide, task_id, decision)
+
     def costs(self, by: Iterable[str] = ("platform",), *, since: str | None = None, until: str | None = None) -> Json:
         """Return what was spent."""
         return self._portal.call(partial(self._client.costs, by, since=since, until=until))

@@ -19,6 +19,8 @@ COMMANDS: dict[str, str] = {
     "batch": "Run many tasks from a file and collect their results.",
     "status": "Show what runs and what ran, or one task.",
     "cancel": "Cancel tasks.",
+    "decide": "Say what becomes of a task that was interrupted: retry, fail or accept.",
+    "dead": "Show facts that stopped, and put them back to work.",
     "costs": "Show what was spent, and what plans covered.",
     "platforms": "Show which platforms are there, what they bill, what is missing.",
     "up": "Start the engine.",

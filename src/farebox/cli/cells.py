@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -20,6 +21,17 @@ def usd(amount: str | Decimal | None) -> str:
         places = -value.adjusted() + 1
         return "$" + format(value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_EVEN), "f")
     return "$" + format(value.quantize(Decimal("0.0001"), rounding=ROUND_HALF_EVEN), "f")
+
+
+def at_most(question: Mapping[str, Any]) -> str:
+    """Return what an interrupted attempt may have cost, in words."""
+    if question.get("billing") in {"free", "rehearsal"}:
+        return "nothing"
+    if question.get("billing") == "plan":
+        return "a part of the plan"
+    if question.get("possible_usd") is not None:
+        return f"at most {usd(question['possible_usd'])}"
+    return "an unknown amount"
 
 
 def count(number: int | None) -> str:

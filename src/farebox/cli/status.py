@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from farebox.cli import cells, session
+from farebox.cli import attention, cells, session
 from farebox.cli.options import DEFAULT, Common
 from farebox.cli.output import document, line, one_line, printable, width
 from farebox.cli.table import Column, render
@@ -80,7 +80,7 @@ def overview(found: Mapping[str, Any]) -> list[str]:
     """Return the engine's line and the table of tasks."""
     rows = [_row(task) for task in found["tasks"]]
     table = render(COLUMNS, rows, width()) if rows else ['No task yet. Send one: farebox submit "your prompt"']
-    return [*engine(found.get("engine") or {}), *table]
+    return [*engine(found.get("engine") or {}), *table, *attention.lines(found)]
 
 
 def engine(about: Mapping[str, Any]) -> list[str]:
@@ -104,8 +104,16 @@ def card(found: Mapping[str, Any], *, output: bool = False) -> list[str]:
     result = flat(found)
     lines = [f"task {result['task_id']} · {result['status']}"]
     for name, value in result.items():
-        if name not in {"schema", "task_id", "status", "output", "partial_output"} and value not in (None, "", [], {}, False):
+        if name not in {"schema", "task_id", "status", "output", "partial_output", "decision"} and value not in (
+            None,
+            "",
+            [],
+            {},
+            False,
+        ):
             lines += _shown(name, value)
+    if result.get("decision"):
+        lines.append(attention.question(result["decision"]))
     text = str(result.get("output") or result.get("partial_output") or "")
     if text:
         lines += ["", *(printable(text).splitlines() if output else [one_line(text, max(20, width() - 1))])]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from farebox.core.terms import OnInterrupt
 from farebox.inputs import file_input, json_option, pairs_option
 from farebox.tasks import TIMEOUT_S, TaskSpec, spec_of
 
@@ -44,6 +45,8 @@ class TaskOptions:
     """The longest answer, in tokens."""
     temperature: float | None = None
     """As the model takes it."""
+    on_interrupt: OnInterrupt | None = None
+    """After an interruption that may have been charged: retry, fail, or ask you (farebox decide)."""
 
     def spec(self, prompt: str) -> TaskSpec:
         """Return the task. Raises BadInput that names the option or field."""
@@ -64,6 +67,7 @@ class TaskOptions:
                 "timeout_s": self.timeout,
                 "max_tokens": self.max_tokens,
                 "temperature": self.temperature,
+                "on_interrupt": self.on_interrupt,
             }
         )
 

@@ -1,0 +1,40 @@
+"""What a person has to look at, a line each: tasks that wait for a decision, and what stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from farebox.cli import cells
+from farebox.cli.output import one_line
+
+PARKED_MAX = 5
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Return the lines below a status: decisions first, then what is parked, then how much else stopped."""
+    told = [question(one) for one in found.get("decisions") or ()]
+    letters = found.get("dead") or ()
+    parked = [letter for letter in letters if letter["kind"] == "parked"]
+    told += [_parked(letter) for letter in parked[:PARKED_MAX]]
+    if len(parked) > PARKED_MAX:
+        told.append(f"! {len(parked) - PARKED_MAX} more are parked: farebox dead list")
+    rest = len(letters) - len(parked)
+    if rest:
+        told.append(f"! {rest} {'fact is' if rest == 1 else 'facts are'} stopped, and what hangs on them: farebox dead list")
+    return told
+
+
+def question(asked: Mapping[str, Any]) -> str:
+    """Return what happened to an attempt, what it may have cost, and what to type."""
+    words = "retry|fail|accept" if asked["partial_output"] else "retry|fail"
+    happened = one_line(f"{asked['error_class']}: {asked['message']}", 100).rstrip(".")
+    return (
+        f"! task {asked['task_id']} waits for your decision: attempt {asked['attempt']} on {asked['platform']} was interrupted"
+        f" ({happened}) and may have cost {cells.at_most(asked)}. Type: farebox decide {asked['task_id']} {words}"
+    )
+
+
+def _parked(letter: Mapping[str, Any]) -> str:
+    what = f"task {letter['task']}" if letter["task"] not in {"", "-"} else f"fact {letter['seq']}"
+    return f"! {what} is parked at fact {letter['seq']}: written by a newer farebox, upgrade this one"
