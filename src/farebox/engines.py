@@ -20,7 +20,7 @@ import msgspec
 
 from farebox import __version__
 from farebox.config import Config, load, platform_kinds
-from farebox.core.errors import FareboxError, LogUnfit
+from farebox.core.errors import AppendBusy, BusError, FareboxError, LogUnfit, NotReachable
 from farebox.core.settings import PlatformSettings
 from farebox.discovery import Where
 from farebox.runtime import founding
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from farebox.runtime.parts import Parts
     from farebox.runtime.room import Room
     from farebox.runtime.store import Store
+
+
+LEADER_WAIT_S = 30.0
 
 
 class Hosted:
@@ -209,7 +212,24 @@ async def _connect(
         on_health=lambda text: _report(f"bus: {text}") if text else None,
     )  # fmt: skip
     stack.push_async_callback(log.close)
+    await _answered(log)
     return log
+
+
+async def _answered(log: Log) -> None:
+    """Wait until somebody speaks for the log: a cluster that is choosing a leader says nothing for some seconds."""
+    deadline_s = time.monotonic() + LEADER_WAIT_S
+    while True:
+        try:
+            await log.position()
+        except (NotReachable, AppendBusy):
+            if time.monotonic() > deadline_s:
+                raise
+            await asyncio.sleep(0.5)
+        except BusError:
+            return  # whoever starts on it says what is missing
+        else:
+            return
 
 
 def _its_log_is_here(place: Store) -> None:

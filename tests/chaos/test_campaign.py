@@ -16,6 +16,7 @@ import pytest
 
 from farebox.core import events
 from farebox.core.digest import mark
+from farebox.core.errors import BusError
 from farebox.log.jetstream import JetStreamLog
 from farebox.rehearsal.books import read as read_books
 
@@ -153,6 +154,20 @@ async def test_two_hundred_kills_while_five_thousand_tasks_run(scene):
     assert campaign.kills.total() == 200
 
 
+async def _leader(scene) -> str:
+    """The server that leads the log now; while one is being chosen there is none."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(BusError):
+                log = await JetStreamLog.connect(**scene.login)
+                try:
+                    if leader := (await log._streams.info("FAREBOX"))["cluster"].get("leader"):
+                        return leader
+                finally:
+                    await log.close()
+            await asyncio.sleep(0.2)
+
+
 async def _on_a_cluster(scene, cluster, account, kills, tasks):
     """The leader of the log is killed again and again; engine and adapters in between."""
     url = account.url.replace("nats://", f"nats://{account.user}:{account.password}@", 1)
@@ -162,9 +177,7 @@ async def _on_a_cluster(scene, cluster, account, kills, tasks):
     campaign = Campaign(scene, seed=kills)
 
     async def kill_leader(_url):
-        log = await JetStreamLog.connect(**scene.login)
-        leader = (await log._streams.info("FAREBOX"))["cluster"].get("leader")
-        await log.close()
+        leader = await _leader(scene)
         for node in cluster.nodes:
             if node.directory.name == leader:
                 node.kill()
