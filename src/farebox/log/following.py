@@ -23,15 +23,12 @@ LEADER_WAIT_S = 10.0
 
 
 def position_of(info: dict[str, Any]) -> Position:
-    """Return the position in a stream's info. Raises LogDamaged when it counts fewer facts than sequences."""
+    """Return the position in a stream's info."""
     state = info["state"]
     if not state["messages"]:
         return Position(created=info["created"], first_seq=0, last_seq=0)
-    gone = state["last_seq"] - state["first_seq"] + 1 - state["messages"]
-    if gone:
-        where = f"of the facts {state['first_seq']} to {state['last_seq']}"
-        raise LogDamaged(f"{gone} {where} are gone; farebox audit verify names the first.", hint=PUT_BACK)
-    return Position(created=info["created"], first_seq=state["first_seq"], last_seq=state["last_seq"])
+    first, last = state["first_seq"], state["last_seq"]
+    return Position(created=info["created"], first_seq=first, last_seq=last, gone=last - first + 1 - state["messages"])
 
 
 class Following:

@@ -14,7 +14,8 @@ import msgspec
 
 from farebox.core import subjects, wire
 from farebox.core.actor import Parked, Quarantined
-from farebox.core.errors import AppendRefused, BadFact, BusError
+from farebox.core.chains import Chains
+from farebox.core.errors import AppendRefused, BadFact, BrokenChain, BusError
 from farebox.core.events import Fact
 from farebox.core.ids import NONE
 from farebox.log.port import Log, Stored
@@ -59,6 +60,7 @@ class Follower:
         self._last_ms = 0
         self.seq = 0
         self.quarantined = 0
+        self._chains = Chains()
 
     async def run(self) -> None:
         """Follow the log without end. Raises LogDamaged at a hole, and what broke an actor; all else is waited out."""
@@ -78,6 +80,7 @@ class Follower:
         starts += [self._taps_from] if self._taps_from is not None else []
         start = max(min(starts, default=1), position.first_seq, 1)
         self.seq = start - 1
+        self._chains = Chains(self.seq)
         if self.seq >= position.last_seq:
             self._go_live()
         async for batch in self._log.follow(start):
@@ -128,11 +131,16 @@ class Follower:
         What a later farebox wrote parks its task. Raises NewerFact where that is not enough.
         """
         try:
-            return wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+            return self._chains.checked(
+                wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms), stored.subject.split(".", 3)[2]
+            )
         except wire.NewerFact as newer:
+            self._chains.skip(stored.seq, stored.subject)
             log_.warning("parked at fact %d on %s: %s", stored.seq, stored.subject, newer)
             return self._parked(stored, newer)
         except BadFact as bad:
+            if not isinstance(bad, BrokenChain):
+                self._chains.skip(stored.seq, stored.subject)
             self.quarantined += 1
             log_.warning("quarantined fact %d on %s: %s", stored.seq, stored.subject, bad)
             return _quarantined(stored, str(bad))

@@ -23,6 +23,9 @@ OR_ACCEPT = f"{PUT_BACK} — or go on with what is there: farebox log accept"
 async def examine(log: Log, seen: Seen | None) -> Position:
     """Return the position of a log that is the one that was seen. Raises LogDamaged and kin: what is wrong, what to type."""
     position = await log.position()
+    if position.gone:
+        where = f"of the facts {position.first_seq} to {position.last_seq}"
+        raise LogDamaged(f"{position.gone} {where} are gone; farebox audit verify names the first.", hint=PUT_BACK)
     if seen is None or not seen.created:
         return position
     if position.created != seen.created:
