@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from farebox.core import events as e
 from farebox.core import money, subjects, wire
 from farebox.core.errors import BadFact
-from farebox.core.terms import Fault, Usage
+from farebox.core.terms import Fault, Ref, Usage
 from farebox.log.port import Stored
 from farebox.runtime.board import Board
 from farebox.views import questions
+from farebox.views.desk import BLOBS
 from farebox.views.ledger import Ledger
 
 HOUR_MS = 3_600_000
@@ -29,6 +30,7 @@ usages = st.one_of(
     st.none(),
     st.builds(Usage, input_tokens=counts, output_tokens=counts, source=st.sampled_from(["provider", "estimated"])),
 )
+LARGE = Ref(ref="a" * 64, sha256="b" * 64, bytes=300_000)
 LAWS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -48,7 +50,7 @@ def facts_of_a_task(draw: st.DrawFn, number: int) -> list[tuple[str, e.Fact]]:
         told.append(("adapter", e.TaskStarted(**lane)))
         ending = lane | {"usage": draw(usages), "charged": draw(st.sampled_from(["none", "possible", "known"]))}
         ending["duration_ms"] = draw(st.integers(0, 10**7))
-        ending["partial_output"] = draw(st.sampled_from(["", "", "so far"]))
+        ending |= draw(st.sampled_from([{}, {}, {"partial_output": "so far"}, {"partial_ref": LARGE}]))
         match draw(st.integers(0, 4)):
             case 0:
                 told.append(("adapter", e.AttemptFailed(**ending, fault=FAULT)))
@@ -212,6 +214,5 @@ def test_the_board_of_the_engine_says_what_the_ledger_says(log: list[Stored]) ->
     for chain, task in {tuple(stored.subject.split(".")[5:7]) for stored in log}:
         told = board.result(chain, task)
         if told is not None:
-            found = questions.result(ledger, chain, task)
-            refs = {"output_ref", "partial_ref"}
-            assert {name: value for name, value in told.items() if name not in refs} == msgspec.to_builtins(found)
+            refs = {BLOBS[name]: ref for name, ref in questions.blobs(ledger, chain, task).items()}
+            assert told == msgspec.to_builtins(questions.result(ledger, chain, task)) | msgspec.to_builtins(refs)

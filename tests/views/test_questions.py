@@ -320,10 +320,20 @@ def test_results_of_a_batch_come_in_the_order_of_their_ends() -> None:
     for number in (3, 1, 2):
         story.completed(f"t{number}", batch="b1", output=f"text {number}")
     first = questions.results(story.ledger, "b1", limit=2)
-    assert [one.output for _, one in first] == ["text 3", "text 1"]
+    assert [one.output for _, one, _ in first] == ["text 3", "text 1"]
     rest = questions.results(story.ledger, "b1", after=first[-1][0])
-    assert [one.output for _, one in rest] == ["text 2"]
+    assert [one.output for _, one, _ in rest] == ["text 2"]
     assert rest[0][1] == story.result("t2")
+
+
+def test_a_large_partial_output_comes_as_where_it_is_also_from_the_attempt_before_the_router_ended_the_task() -> None:
+    large = Ref(ref="a" * 64, sha256="b" * 64, bytes=300_000)
+    story = Story().submitted("t1", batch="b1")
+    story.tell("adapter", e.AttemptInterrupted(chain="t1", task="t1", attempt=1, platform="p1", fault=FAULT, partial_ref=large))
+    story.tell("router", e.TaskCompleted(chain="t1", task="t1", batch="b1", status="failed", fault=FAULT))
+    assert questions.blobs(story.ledger, "t1", "t1") == {"partial_output": large}
+    ((_, result, refs),) = questions.results(story.ledger, "b1")
+    assert (result.partial_output, refs) == ("", {"partial_output": large})
 
 
 def test_success_is_counted_per_platform_and_day() -> None:

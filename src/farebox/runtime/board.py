@@ -29,7 +29,7 @@ from farebox.core.events import (
 )
 from farebox.core.ids import NONE
 from farebox.core.results import CostShown, ErrorShown, Result, UsageShown
-from farebox.core.terms import Usage
+from farebox.core.terms import Ref, Usage
 
 KEPT_MAX = 2_000
 """Ended tasks that stay on the board; the ledger has them all."""
@@ -191,6 +191,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
     last = row.tries[max(row.tries)] if row.tries else Try()
     ran = end.platform != NONE
     platform = end.platform if ran else last.known("platform")
+    text, ref = (end.partial_output, end.partial_ref) if end.partial_output or end.partial_ref else _partial(row)
     result = Result(
         task_id=end.task,
         chain_id=end.chain,
@@ -201,7 +202,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
         billing=end.billing if ran else last.known("billing"),
         status=end.status,
         output=end.output,
-        partial_output=end.partial_output or _partial(row),
+        partial_output=text,
         files_created=end.files_created,
         usage=_usage([one.usage for one in row.tries.values()]),
         cost=_cost([one.cost for one in row.tries.values() if one.cost is not None]),
@@ -210,7 +211,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
         error=ErrorShown(error_class=end.fault.error_class, message=end.fault.message) if end.fault else None,
     )
     document: Json = msgspec.to_builtins(result)
-    refs = {"output_ref": end.output_ref, "partial_ref": end.partial_ref}
+    refs = {"output_ref": end.output_ref, "partial_ref": ref}
     return document | {name: msgspec.to_builtins(ref) for name, ref in refs.items() if ref is not None}
 
 
@@ -219,10 +220,11 @@ def _model(row: Row) -> str:
     return next((name for number in sorted(row.tries, reverse=True) if (name := row.tries[number].known("model"))), "")
 
 
-def _partial(row: Row) -> str:
+def _partial(row: Row) -> tuple[str, Ref | None]:
     """Return what the last attempt that came to something had said, for a task that the router ended."""
     ended = [row.tries[number].ended for number in sorted(row.tries, reverse=True)]
-    return next((one.partial_output for one in ended if one is not None and one.partial_output), "")
+    said = ((one.partial_output, one.partial_ref) for one in ended if one is not None)
+    return next((one for one in said if one != ("", None)), ("", None))
 
 
 def _usage(used: list[Usage | None]) -> UsageShown:

@@ -101,7 +101,12 @@ class Service:
             except Exception as error:  # a question must never take the engine down, nor stay without an answer
                 log_.exception("a question failed")
                 said = {"error": {"code": "FB000", "message": f"The engine failed to answer: {error!r}.", "hint": ""}}
-            return msgspec.json.encode(said)
+            encoded = msgspec.json.encode(said)
+            if len(encoded) > wire.BODY_BYTES_MAX:
+                message = f"The answer has {len(encoded):,} bytes; {wire.BODY_BYTES_MAX:,} fit into one message."
+                said = {"error": {"code": "FB401", "message": message, "hint": "Ask for less at a time: limit, after."}}
+                encoded = msgspec.json.encode(said)
+            return encoded
 
         return handle
 
@@ -248,6 +253,8 @@ class Service:
     async def costs(self, question: Json) -> Json:
         """Answer with costs, grouped."""
         by = question.get("by") or ["platform"]
+        if not isinstance(by, list):
+            raise BadInput("`by` is a list of one key.", hint='For example: {"by": ["platform"]}.')
         since, until = question.get("since"), question.get("until")
         views = self._projection.views
         found = await self._projection.ask(lambda: views.costs(by, since=since, until=until))
@@ -265,7 +272,7 @@ class Service:
         """Answer with the results of a batch's ended tasks, after the sequence of an end."""
         views = self._projection.views
         found = await self._projection.ask(lambda: views.results(str(question["batch"]), after=int(question.get("after") or 0)))
-        return {"schema": "farebox.results/1", "results": found}
+        return {"schema": "farebox.results/1", "results": _fitting(found)}
 
     async def platforms(self, question: Json) -> Json:
         """Answer with what is there, what it bills, what is missing; with `look`, as it is now."""
@@ -309,3 +316,13 @@ class Service:
 
 def _told(error: FareboxError) -> Json:
     return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+def _fitting(found: list[Json]) -> list[Json]:
+    """Return as many of the first results as fit into one message, one at least; who wants the rest asks after the last."""
+    room = wire.BODY_BYTES_MAX // 2
+    for place, one in enumerate(found):
+        room -= len(msgspec.json.encode(one))
+        if room < 0:
+            return found[: max(1, place)]
+    return found

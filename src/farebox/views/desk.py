@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,8 @@ from typing import Any, cast
 import msgspec
 
 from farebox.core.errors import BadInput
+from farebox.core.results import Result
+from farebox.core.terms import Ref
 from farebox.log.port import Stored
 from farebox.views import questions
 from farebox.views.ledger import Checkpoint, Ledger
@@ -61,10 +63,7 @@ class Desk:
         found = questions.result(self._ledger, *place) if place else None
         if found is None or place is None:
             return None
-        document: Json = msgspec.to_builtins(found)
-        for name, ref in questions.blobs(self._ledger, *place).items():
-            document[BLOBS[name]] = msgspec.to_builtins(ref)
-        return document
+        return _document(found, questions.blobs(self._ledger, *place))
 
     def tasks(self, *, state: str = "", limit: int = 20) -> list[Json]:
         """Return the newest tasks, newest first."""
@@ -109,9 +108,12 @@ class Desk:
 
     def results(self, batch: str, *, after: int = 0) -> list[Json]:
         """Return results of a batch in the order of their ends, each with its sequence."""
-        return [
-            {"seq": seq, **msgspec.to_builtins(result)} for seq, result in questions.results(self._ledger, batch, after=after)
-        ]
+        found = questions.results(self._ledger, batch, after=after)
+        return [{"seq": seq, **_document(result, refs)} for seq, result, refs in found]
+
+
+def _document(result: Result, refs: Mapping[str, Ref]) -> Json:
+    return msgspec.to_builtins(result) | {BLOBS[name]: msgspec.to_builtins(ref) for name, ref in refs.items()}
 
 
 def moment_ms(text: str | None, default: int) -> int:

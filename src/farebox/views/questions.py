@@ -37,14 +37,15 @@ def result(ledger: Ledger, chain: str, task: str) -> Result | None:
 
 def blobs(ledger: Ledger, chain: str, task: str) -> dict[str, Ref]:
     """Return where texts of a result are that were too large for the log: `output`, `partial_output`."""
-    refs = {"output": "output_ref", "partial_output": "partial_ref"}
     with ledger.snapshot() as now:
         rows = now.rows("result", chain=chain, task=task)
+    return _refs(rows[0]) if rows else {}
+
+
+def _refs(row: Row) -> dict[str, Ref]:
+    refs = {"output": "output_ref", "partial_output": "partial_ref"}
     return {
-        name: msgspec.json.decode(row[column], type=Ref)
-        for row in rows
-        for name, column in refs.items()
-        if row[column] not in {None, "null"}
+        name: msgspec.json.decode(row[column], type=Ref) for name, column in refs.items() if row[column] not in {None, "null"}
     }
 
 
@@ -124,11 +125,14 @@ def batch(ledger: Ledger, batch_id: str) -> BatchCard | None:
     )
 
 
-def results(ledger: Ledger, batch_id: str, after: int = 0, limit: int = 1000) -> list[tuple[int, Result]]:
-    """Return the results of a batch in the order they came, with the sequence of each end; `after` is the last one seen."""
+def results(ledger: Ledger, batch_id: str, after: int = 0, limit: int = 1000) -> list[tuple[int, Result, dict[str, Ref]]]:
+    """Return the results of a batch in the order they came, with the sequence of each end; `after` is the last one seen.
+
+    As in `blobs`, each comes with where its large texts are.
+    """
     with ledger.snapshot() as now:
         rows = now.rows("batch_results", batch=batch_id, after=after, limit=limit)
-    return [(row["end_seq"], _result(row)) for row in rows]
+    return [(row["end_seq"], _result(row), _refs(row)) for row in rows]
 
 
 def quarantined(ledger: Ledger, limit: int = 1000) -> list[Row]:

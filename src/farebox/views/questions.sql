@@ -14,16 +14,24 @@ ORDER BY seq DESC LIMIT $limit;
 
 -- name: result
 -- A task that the router ended has the partial output of its last attempt that came to something.
-SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, partial_ref, files_created,
-       coalesce(nullif(partial_output, ''), (
-           SELECT arg_max(last.partial_output, last.attempt) FROM endings AS last
-           WHERE last.chain = $chain AND last.task = $task AND last.fact <> 'LateResult' AND last.attempt > 0
-             AND last.platform <> '-' AND coalesce(last.partial_output, '') <> '')) AS partial_output
-FROM tasks LEFT JOIN ends USING (chain, task) WHERE tasks.chain = $chain AND tasks.task = $task;
+SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, files_created,
+       coalesce(nullif(ends.partial_output, ''), if(ends.partial_ref IS NULL, said.partial_output, NULL)) AS partial_output,
+       coalesce(ends.partial_ref, if(coalesce(ends.partial_output, '') = '', said.partial_ref, NULL)) AS partial_ref
+FROM tasks LEFT JOIN ends USING (chain, task) LEFT JOIN (
+    SELECT chain, task, arg_max(partial_output, attempt) AS partial_output, arg_max_null(partial_ref, attempt) AS partial_ref
+    FROM endings WHERE chain = $chain AND task = $task AND fact <> 'LateResult' AND attempt > 0 AND platform <> '-'
+      AND (coalesce(partial_output, '') <> '' OR partial_ref IS NOT NULL) GROUP BY chain, task) AS said USING (chain, task)
+WHERE tasks.chain = $chain AND tasks.task = $task;
 
 -- name: batch_results
-SELECT tasks.* EXCLUDE (output_sha256), ends.seq AS end_seq, output, output_ref, partial_output, partial_ref, files_created
-FROM tasks JOIN ends USING (chain, task) WHERE tasks.batch = $batch AND ends.seq > $after ORDER BY ends.seq LIMIT $limit;
+SELECT tasks.* EXCLUDE (output_sha256), ends.seq AS end_seq, output, output_ref, files_created,
+       coalesce(nullif(ends.partial_output, ''), if(ends.partial_ref IS NULL, said.partial_output, NULL)) AS partial_output,
+       coalesce(ends.partial_ref, if(coalesce(ends.partial_output, '') = '', said.partial_ref, NULL)) AS partial_ref
+FROM tasks JOIN ends USING (chain, task) LEFT JOIN (
+    SELECT chain, task, arg_max(partial_output, attempt) AS partial_output, arg_max_null(partial_ref, attempt) AS partial_ref
+    FROM endings WHERE (chain, task) IN (SELECT chain, task FROM tasks WHERE batch = $batch) AND fact <> 'LateResult' AND attempt > 0 AND platform <> '-'
+      AND (coalesce(partial_output, '') <> '' OR partial_ref IS NOT NULL) GROUP BY chain, task) AS said USING (chain, task)
+WHERE tasks.batch = $batch AND ends.seq > $after ORDER BY ends.seq LIMIT $limit;
 
 -- name: attempts
 SELECT * FROM attempts WHERE chain = $chain AND task = $task ORDER BY attempt;

@@ -8,6 +8,7 @@ import pytest
 from farebox.core import events
 from farebox.core.errors import LogFull
 from farebox.log.memory import Fate
+from farebox.runtime.service import _fitting
 
 
 @pytest.fixture
@@ -200,3 +201,23 @@ async def test_info_says_what_keeps_facts_from_being_stored(ask):
     told = {"code": "FB113", "message": "The disk of the store is full.", "hint": "Make room."}
     assert (await ask("info"))["trouble"] == told
     assert (await ask("status"))["engine"]["trouble"] == told
+
+
+async def test_an_answer_never_grows_beyond_one_message(ask):
+    async def large(_question):
+        return {"text": "x" * 1_000_000}
+
+    said = msgspec.json.decode(await ask.engine._service._handler(large)(b"{}"))
+    assert said["error"]["code"] == "FB401"
+    assert "1,000,011 bytes" in said["error"]["message"]
+
+
+def test_so_many_results_as_fit_into_one_message_are_given_and_one_at_least():
+    some = [{"output": "x" * 200_000}] * 5
+    assert (len(_fitting(some)), len(_fitting(some[:2]))) == (2, 2)
+    assert len(_fitting([{"output": "x" * 900_000}] * 2)) == 1
+    assert _fitting([]) == []
+
+
+async def test_a_key_of_costs_that_is_no_list_is_told(ask):
+    assert "is a list of one key" in (await ask("costs", by="platform"))["error"]["message"]
