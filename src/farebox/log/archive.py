@@ -43,7 +43,8 @@ class Archive:
             about = document(await self._connection.ask(f"{self._control}.STREAM.SNAPSHOT.{stream}", msgspec.json.encode(body)))
             while (piece := await self._next(pieces))[0]:
                 await asyncio.to_thread(write, piece[0])
-                await self._connection.send(piece[1].decode(), b"")
+                if piece[1]:
+                    await self._connection.send(piece[1].decode(), b"")
         finally:
             await self._connection.unhear(listening)
         return about

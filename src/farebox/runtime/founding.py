@@ -53,6 +53,12 @@ def note_founded(place: Store, elsewhere: str = "") -> None:
     place.write(INITIALISED, f"The streams of this store were made. Do not remove.\n{where}".encode())
 
 
+def elsewhere(place: Store) -> str:
+    """Return the address of the server on which this store's log is, empty for its own."""
+    marker = place.path / INITIALISED
+    return marker.read_text("utf-8").partition(ELSEWHERE)[2].strip() if marker.exists() else ""
+
+
 async def check_there(place: Store, log: Foundable) -> None:
     """Raise LogMissing when a founded store has no log any more."""
     gone = await log.missing()

@@ -24,7 +24,8 @@ from msgspec import Struct
 
 from farebox.core.errors import LogUnfit
 from farebox.core.trail import Mark, id_of
-from farebox.log.port import Entry, Position
+from farebox.log.port import Entry, Position, Stored
+from farebox.runtime.spool import write_durably
 
 log_ = logging.getLogger("farebox.witness")
 
@@ -171,10 +172,13 @@ def marks(folder: Path) -> list[Mark]:
     return found
 
 
-def forget(folder: Path) -> None:
-    """Forget all that the store knows of its log without the server."""
-    for name in (FILE, TRAIL):
-        (folder / name).unlink(missing_ok=True)
+def settle(folder: Path, position: Position, last: Stored | None) -> None:
+    """Begin anew with a log as it stands, `last` being its last fact: what was known before does not count any more."""
+    (folder / TRAIL).unlink(missing_ok=True)
+    seen = Seen(position.created, position.first_seq)
+    if last is not None:
+        seen = Seen(position.created, position.first_seq, last.seq, id_of(last.body), print_of(last.subject, last.body))
+    write_durably(folder / FILE, _framed(seen))
 
 
 def _last_mark(folder: Path) -> int:
