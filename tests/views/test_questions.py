@@ -336,6 +336,12 @@ def test_a_large_partial_output_comes_as_where_it_is_also_from_the_attempt_befor
     assert (result.partial_output, refs) == ("", {"partial_output": large})
 
 
+def test_a_task_without_an_end_is_unfinished() -> None:
+    story = Story().submitted("t1").submitted("t2").started("t2").completed("t3")
+    assert questions.unfinished(story.ledger) == 2
+    assert questions.unfinished(story.completed("t2").ledger) == 1
+
+
 def test_success_is_counted_per_platform_and_day() -> None:
     story = Story().completed("t1").completed("t2", status="failed", fault=FAULT).completed("t3", status="cancelled")
     with story.ledger.snapshot() as now:

@@ -228,6 +228,7 @@ class Service:
         return {
             "schema": "farebox.status/1",
             "engine": await self.info({}),
+            "unfinished": await self._projection.ask(views.unfinished),
             "tasks": tasks,
             "decisions": await decisions.shown(self._minds, self._projection),
             "dead": [msgspec.to_builtins(letter) for letter in await self._dead.all() if letter.open][:LETTERS_SHOWN],

@@ -70,6 +70,10 @@ class Desk:
         rows = questions.tasks(self._ledger, state=cast("Any", state), limit=limit)
         return msgspec.to_builtins(rows)
 
+    def unfinished(self) -> int:
+        """Return how many tasks have not ended."""
+        return questions.unfinished(self._ledger)
+
     def task_card(self, task: str) -> Json | None:
         """Return all about one task, None when nobody knows it. The beginning of an id is enough where it is unique."""
         place = questions.find(self._ledger, task)

@@ -69,6 +69,12 @@ def tasks(
     ]
 
 
+def unfinished(ledger: Ledger) -> int:
+    """Return how many tasks have not ended."""
+    with ledger.snapshot() as now:
+        return int(now.rows("unfinished")[0]["tasks"])
+
+
 def task_card(ledger: Ledger, chain: str, task: str) -> TaskCard | None:
     """Return all about one task; None when the log does not know it."""
     place = {"chain": chain, "task": task}

@@ -12,6 +12,9 @@ WHERE ($state = '' OR status = $state) AND ($platform = '' OR platform = $platfo
   AND ($chain = '' OR chain = $chain) AND coalesce(submitted_ms, ended_ms) >= $since_ms
 ORDER BY seq DESC LIMIT $limit;
 
+-- name: unfinished
+SELECT count(*) AS tasks FROM submissions ANTI JOIN ends USING (chain, task);
+
 -- name: result
 -- A task that the router ended has the partial output of its last attempt that came to something.
 SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, files_created,
