@@ -102,6 +102,7 @@ def test_who_pays_decides_where_the_list_price_stands(billing: Any, paid: str, p
     assert (said.billing, said.status, said.paid_usd, said.plan_value_usd) == (billing, "priced", paid, plan_value)
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize(
     ("billing", "status", "paid"),
     [
@@ -233,6 +234,7 @@ def test_asked_again_it_says_nothing_that_the_log_already_holds() -> None:
     assert cost.ACTOR.evolve(state, said) == state
 
 
+@pytest.mark.fault(64)
 def test_a_price_list_adopted_after_the_end_changes_nothing() -> None:
     state = fold(prices(), done(), prices("list-2", "0.5"))
     (said,) = cost.ACTOR.decide(state, done())

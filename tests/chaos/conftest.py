@@ -40,7 +40,8 @@ billing = "rehearsal"
 enabled = false
 """ + "".join(
     # What happens to listen on this machine must not take part.
-    f'\n[platforms.{name}]\nkind = "compatible"\nenabled = false\n' for name in ("ollama", "lmstudio", "llamacpp", "vllm")
+    f'\n[platforms.{name}]\nkind = "compatible"\nenabled = false\n'
+    for name in ("ollama", "lmstudio", "llamacpp", "vllm")
 )
 MODEL = "gpt-5-mini"
 ENDINGS = events.TaskCompleted | events.AttemptFailed | events.AttemptInterrupted

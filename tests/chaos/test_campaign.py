@@ -140,6 +140,7 @@ async def _embedded(scene, kills, tasks, delay_ms):
     return campaign
 
 
+@pytest.mark.fault(75)
 @pytest.mark.chaos
 @pytest.mark.timeout(240)
 async def test_twenty_kills_over_engine_adapters_and_server(scene):

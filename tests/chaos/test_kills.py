@@ -33,6 +33,7 @@ async def test_a_killed_engine_loses_nothing_and_pays_nothing_twice_without_sayi
     assert await scene.stop() == 0
 
 
+@pytest.mark.fault(5)
 async def test_a_killed_server_is_started_again_and_the_batch_goes_on(scene, prompts):
     await scene.open()
 
@@ -48,6 +49,7 @@ async def test_a_killed_server_is_started_again_and_the_batch_goes_on(scene, pro
     assert await scene.stop() == 0
 
 
+@pytest.mark.fault(1)
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("after", range(1, 40, 4))
@@ -78,6 +80,7 @@ async def test_an_engine_killed_again_and_again(scene, prompts):
     await scene.verify(60)
 
 
+@pytest.mark.fault(5)
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
 async def test_a_server_killed_again_and_again(scene, prompts):
@@ -102,6 +105,7 @@ def _serves(scene):
         return False
 
 
+@pytest.mark.fault(2, 23)
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
 async def test_an_engine_frozen_past_the_ack_wait(scene, prompts):

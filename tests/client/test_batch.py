@@ -42,6 +42,7 @@ async def test_no_more_tasks_are_under_way_than_allowed(fb, store, engine):
     assert len(submitted(store)) == 40
 
 
+@pytest.mark.fault(34)
 async def test_an_interrupted_batch_goes_on_and_runs_nothing_twice(fb, store, engine):
     tasks = [f"task {number}" for number in range(6)]
     async for _ in fb.batch(tasks, parallel=1, batch_id="b2"):

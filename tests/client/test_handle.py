@@ -102,6 +102,7 @@ async def test_an_engine_that_comes_back_is_asked_again(store, engine):
     await again.stop()
 
 
+@pytest.mark.fault(30)
 async def test_ids_of_another_shape_are_refused(fb):
     for bad in ("a.b", "a*", "x/y", "..", "A", "", "é", "a" * 10_240):
         with pytest.raises(BadInput, match="not usable"):

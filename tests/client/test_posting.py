@@ -54,6 +54,7 @@ async def test_a_cancel_is_written_once(store):
     assert len(fact.reason) == 500
 
 
+@pytest.mark.fault(32)
 async def test_ten_megabytes_travel_through_the_object_store(fb, store, engine):
     prompt = "big " + "x" * 10_000_000
     handle = await fb.submit(prompt, context={"a": 1})
@@ -74,12 +75,14 @@ async def test_contents_that_are_small_each_but_large_together_are_split(store):
     assert (large.context, large.context_ref.bytes) == ({}, 300_008)
 
 
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("prompt", ["nul \x00 inside", "🎫 fare", "ünï\u2028code"])
 async def test_strange_but_sound_text_arrives_as_it_is(fb, store, prompt):
     await fb.submit(prompt)
     assert stored(store)[0].prompt == prompt
 
 
+@pytest.mark.fault(33)
 async def test_lone_surrogates_are_replaced_and_the_metadata_says_how_many(fb, store):
     await fb.submit("a\ud800b\udfff🎫", metadata={"k": "\udc80"}, context={"\ud801": ["\ud802"]})
     (fact,) = stored(store)

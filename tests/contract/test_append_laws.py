@@ -64,6 +64,7 @@ async def test_a_fence_need_not_cover_the_subject_it_guards(log, entry):
     assert await log.append([entry("router.routed.-.c.t", b"", "quota.settled.openai.c.t", 1)]) == (3,)
 
 
+@pytest.mark.fault(61)
 @EVERYWHERE
 async def test_of_many_who_write_under_one_fence_exactly_one_is_stored(world, entry):
     logs = [await world.open() for _ in range(5)]
@@ -152,6 +153,7 @@ async def test_the_last_of_a_subject_is_the_latest_and_none_where_nothing_stands
     assert await log.last("farebox.log.cost.recorded.openai.c") is None
 
 
+@pytest.mark.fault(32)
 async def test_a_body_above_the_limit_is_refused_and_the_connection_survives(log, entry):
     with pytest.raises(BadFact, match="larger"):
         await log.append([entry("client.submitted.-.c.t", b"x" * 1_000_001)])

@@ -42,6 +42,7 @@ async def test_each_reserved_task_of_the_platform_is_handed_out_with_its_sequenc
     await hands.quiet(0.2)
 
 
+@pytest.mark.fault(21)
 @EVERYWHERE
 async def test_what_nobody_acked_is_handed_out_again_and_counts_its_tries(world, log, entry):
     hands = Hands()
@@ -64,6 +65,7 @@ async def test_a_late_ack_still_counts(world, log, entry):
     await hands.quiet(world.ack_wait_s * 1.6)
 
 
+@pytest.mark.fault(22)
 async def test_a_nak_brings_it_back_after_the_delay_and_not_before(world, log, entry):
     hands = Hands()
     await log.consume("adapter-openai", hands)

@@ -57,6 +57,7 @@ async def test_thousands_of_facts_come_in_order_without_a_gap(log, entry, readin
     assert [fact.seq for fact in facts] == list(range(1, 5001))
 
 
+@pytest.mark.fault(35)
 async def test_a_slow_reader_loses_nothing(log, entry):
     for n in range(6):
         await log.append([entry(f"router.routed.-.c.t{n}x{m}") for m in range(1000)])

@@ -108,6 +108,7 @@ async def test_an_append_while_the_server_is_away_waits_and_then_says_that_nothi
     assert await log.append([entry("router.routed.-.c.t")]) == (1,)
 
 
+@pytest.mark.fault(19)
 async def test_an_append_into_a_frozen_server_is_unknown_and_reading_back_finds_it(opened, own_server, entry, impatient):
     log = await opened()
     own = "router.routed.-.c.t"
@@ -125,6 +126,7 @@ async def test_an_append_into_a_frozen_server_is_unknown_and_reading_back_finds_
     assert refusal.value.last_seq == 2
 
 
+@pytest.mark.fault(19)
 async def test_an_append_cut_off_is_unknown_at_once_and_is_not_sent_later(opened, own_server, entry):
     log = await opened()
     own_server.signal(signal.SIGSTOP)
@@ -189,6 +191,7 @@ async def test_a_hole_in_the_log_is_damage_and_names_the_place(opened, own_serve
         await reading(log).until(300)
 
 
+@pytest.mark.fault(18)
 async def test_a_full_log_says_so_and_stores_nothing(own_server, entry):
     log = await JetStreamLog.connect(own_server.url)
     small = msgspec.structs.replace(Sizes(), log_bytes=100_000, blob_bytes=300_000)

@@ -149,6 +149,7 @@ def test_a_log_with_a_dangerous_setting_is_unfit(key, value):
         _check_config("FAREBOX", good | {key: value})
 
 
+@pytest.mark.fault(74)
 async def test_a_forbidden_subject_is_denied_at_once_and_told(server_with, logs, entry):
     server = server_with(extra=RIGHTS)
     await (await connect(logs, server, user="init", password="init")).prepare("always", ["openai"])
@@ -219,6 +220,7 @@ async def test_any_object_store_client_reads_our_contents(own_server, logs):
     await link.close()
 
 
+@pytest.mark.fault(25)
 async def test_a_terminated_fact_leaves_its_reason_in_the_dead_stream(own_server, logs, entry):
     log = await connect(logs, own_server)
     await log.prepare("always", ["openai"])

@@ -63,6 +63,7 @@ def pinned(folder, name, sha256):
     return data
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(("name", "sha256"), EVENTS.items(), ids=EVENTS)
 def test_a_golden_fact_decodes_for_ever(name, sha256):
     body = pinned("events", name, sha256)
@@ -120,6 +121,7 @@ def bare(fact):
     return msgspec.structs.replace(fact, id="", cause="", prev=0, seq=0, at_ms=0)
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("name", HISTORIES)
 def test_followers_still_decide_as_they_did(name):
     told = history(name)

@@ -17,6 +17,7 @@ def test_a_good_id_is_taken_as_it_is(text):
     assert ids.check(text) == text
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("text", BAD)
 def test_a_bad_id_is_refused_with_the_rule(text):
     assert not ids.is_id(text)

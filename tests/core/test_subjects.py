@@ -147,6 +147,7 @@ def test_other_subjects_are_not_taken_apart(subject):
         subjects.parse(subject)
 
 
+@pytest.mark.fault(29)
 def test_a_fact_whose_subject_writer_and_body_disagree_is_refused():
     done = TaskCompleted(chain="c", task="t", platform="p", status="completed")
     subjects.verify("farebox.log.adapter.completed.p.c.t", done)

@@ -45,10 +45,12 @@ def test_a_fact_without_an_id_is_called_after_its_sequence():
     assert wire.decode(SUBJECT, body(id="mine"), seq=12).id == "mine"
 
 
+@pytest.mark.fault(72)
 def test_unknown_fields_are_ignored_so_that_fields_can_be_added():
     assert wire.decode(SUBJECT, body(later="field")).chain == "c"
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(
     "raw",
     [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b'{"fact":1}', b"[" * 100_000, body(priority="high"),
@@ -74,6 +76,7 @@ def test_a_body_that_speaks_of_another_task_is_refused():
 DREAMED = "farebox.log.client.dreamed.-.c.t"
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize(
     ("subject", "raw"),
     [(DREAMED, body(fact="TaskDreamed")), (SUBJECT, body(version=2)), (SUBJECT, body(version=2, priority={"new": "shape"}))],

@@ -189,6 +189,7 @@ def test_an_interrupted_result_after_a_timeout_is_a_timeout():
     assert verdict.fault.error_class == "timeout"
 
 
+@pytest.mark.fault(49)
 def test_a_line_without_end_is_refused_and_not_kept():
     of = settings("rehearsal", billing="rehearsal", argv=("x",), options={"wire": "stream-json"})
     reader = KINDS["rehearsal"].reader(ask(of))

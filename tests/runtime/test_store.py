@@ -65,6 +65,7 @@ def test_folders_are_private_and_files_too(store):
         assert mode(store.path / name) == 0o600
 
 
+@pytest.mark.fault(59)
 def test_two_engines_never_own_one_store(store):
     with pytest.raises(StoreInUse, match=f"in use by process {os.getpid()} since 20") as caught:
         Store(store.path).open()
@@ -80,6 +81,7 @@ def test_a_closed_store_can_be_opened_again(store):
     other.close()
 
 
+@pytest.mark.fault(59)
 def test_another_process_is_named_and_its_death_frees_the_store(holder, tmp_path):
     store = Store(tmp_path / "held")
     with pytest.raises(StoreInUse, match=f"process {holder.pid} since"):

@@ -127,6 +127,7 @@ def test_tables_of_another_version_are_rebuilt(tmp_path: Path, monkeypatch: pyte
     again.close()
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("damage", ["garbage", "cut"])
 def test_a_damaged_file_is_moved_aside_and_said(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "ledger.duckdb"
@@ -158,6 +159,7 @@ def _hold(path: str, ready: Any, done: Any) -> None:
     held.close()
 
 
+@pytest.mark.fault(56)
 def test_a_file_that_another_process_has_open_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.duckdb"
     spawn = multiprocessing.get_context("spawn")
@@ -225,6 +227,7 @@ LIES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("lie", LIES)
 def test_what_is_no_fact_is_counted_and_harms_nobody(lie: str) -> None:
     ledger = memory(GOOD, LIES[lie], completed("t1", 10))
@@ -325,6 +328,7 @@ def test_every_fact_of_the_table_of_subjects_is_taken() -> None:
     assert sum(questions.counts(ledger)["facts"].values()) == len(subjects.TABLE)
 
 
+@pytest.mark.fault(68)
 def test_a_second_end_of_a_task_is_an_alarm_and_changes_nothing() -> None:
     ledger = memory(submitted("t1", 1), completed("t1", 2), completed("t1", 3, status="failed", output="no"))
     found = questions.result(ledger, "t1", "t1")

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +144,7 @@ def sums(charges: list[e.CostRecorded]) -> tuple[str | None, ...]:
     return (total(real, None if unknown else "0"), total(value, None), total(possible, None), total(play, None))
 
 
+@pytest.mark.fault(65)
 @LAWS
 @given(histories())
 def test_costs_by_anything_add_up_to_the_same_total_to_the_last_digit(log: list[Stored]) -> None:

@@ -38,6 +38,7 @@ def test_a_failure_that_no_second_try_mends_rules_the_platform_out(story, error_
     assert said.rejected[0].reason == f"failed: {error_class}: no"
 
 
+@pytest.mark.fault(40)
 def test_three_tries_are_enough_but_being_rate_limited_is_no_try(story, routing):
     one = story({"home": {"billing": "free"}}, attempts_max=50)
     routing.routed(one)

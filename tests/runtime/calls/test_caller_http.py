@@ -61,6 +61,7 @@ async def test_an_answer_comes_with_text_usage_quota_and_one_record(call, stream
     assert [(fact.unit, fact.used, fact.limit) for fact in called.learned] == [("requests", 1, 10_000)]
 
 
+@pytest.mark.fault(44, 75)
 @pytest.mark.parametrize(
     ("fault", "error_class", "charged"),
     [
@@ -97,6 +98,7 @@ async def test_a_cut_stream_keeps_what_came(call):
     assert stand_in.books.lines[0].charged
 
 
+@pytest.mark.fault(43)
 async def test_an_answer_without_usage_is_whole_and_estimated(call):
     async with StandIn(faults=fails("no_usage")) as stand_in:
         called = await call(settings(stand_in.url))
@@ -104,6 +106,7 @@ async def test_an_answer_without_usage_is_whole_and_estimated(call):
     assert (called.verdict.ok, called.verdict.usage.source) == (True, "estimated")
 
 
+@pytest.mark.fault(40)
 async def test_a_429_with_a_short_wait_is_tried_again_after_it(call):
     async with StandIn(faults=fails("429", attempts_max=1), retry_after_s=0.3) as stand_in:
         called = await call(settings(stand_in.url))
@@ -112,6 +115,7 @@ async def test_a_429_with_a_short_wait_is_tried_again_after_it(call):
     assert 300 <= called.duration_ms < 1500
 
 
+@pytest.mark.fault(40)
 async def test_a_429_with_a_long_wait_goes_back_at_once(call):
     async with StandIn(faults=fails("429"), retry_after_s=20) as stand_in:
         called = await call(settings(stand_in.url))
@@ -198,6 +202,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_sends_nothing(call):
     assert (stand_in.seen, called.verdict.charged, called.calls) == (0, "none", ())
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize(
     ("fault", "limits", "error_class"),
     [
@@ -217,6 +222,7 @@ async def test_each_clock_cuts_for_itself_and_keeps_the_text(call, soon, fault, 
     assert called.duration_ms < 1500
 
 
+@pytest.mark.fault(41)
 async def test_an_answer_that_never_begins_is_cut_by_the_first_byte_clock(call):
     async with StandIn(faults=fails("stall")) as stand_in:
         called = await call(settings(stand_in.url, options={"stream": "no"}), first_byte_timeout_s=0.2)
@@ -255,6 +261,7 @@ async def test_a_key_that_cannot_be_sent_is_told_before_anything_leaves(call, ke
     assert (called.verdict.fault.error_class, called.verdict.charged, stand_in.seen) == ("auth_missing", "none", 0)
 
 
+@pytest.mark.fault(42)
 async def test_an_answer_larger_than_the_cap_is_cut_off(call):
     async def floods(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

@@ -51,6 +51,7 @@ async def test_a_program_that_does_not_read_its_prompt_is_no_problem(call):
     assert (called.verdict.ok, called.text) == (True, "fine")
 
 
+@pytest.mark.fault(50)
 async def test_a_program_that_asks_a_question_finds_its_input_closed(call):
     called = await call(shell('cat >/dev/null; read answer </dev/stdin || echo "nobody answers"'))
     assert called.text == "nobody answers"
@@ -62,6 +63,7 @@ async def test_characters_cut_by_a_pipe_are_put_together_again(call):
     assert called.text == "世界 🦊"
 
 
+@pytest.mark.fault(49)
 async def test_garbage_is_text_with_marks_and_does_not_break_anything(call):
     called = await call(python("import sys; sys.stdout.buffer.write(b'\\xff\\xfe\\x00ok')"))
     assert called.text == "\ufffd\ufffd\x00ok"
@@ -162,6 +164,7 @@ async def test_a_relative_program_is_found_in_its_directory(call, tmp_path):
     assert (await call(command("./run", options={"directory": str(tmp_path)}))).text == "here"
 
 
+@pytest.mark.fault(49)
 async def test_a_flood_is_capped_and_its_source_ended(call):
     at_s = time.monotonic()
     called = await call(shell("head -c 100000000 /dev/zero; sleep 30"))
@@ -183,6 +186,7 @@ async def test_the_end_of_standard_error_is_kept(call):
     assert called.verdict.fault.message.endswith("last words")
 
 
+@pytest.mark.fault(47)
 async def test_a_grandchild_that_holds_the_pipes_does_not_hold_us(call):
     at_s = time.monotonic()
     called = await call(shell("echo fine; sleep 30 & echo $! >&2; exit 0"))
@@ -190,6 +194,7 @@ async def test_a_grandchild_that_holds_the_pipes_does_not_hold_us(call):
     assert time.monotonic() - at_s < 2
 
 
+@pytest.mark.fault(46)
 async def test_the_whole_group_ends_with_a_cancel_and_the_text_stays(soon, cancel_after_first_piece):
     called, took_s = await cancel_after_first_piece(shell("sleep 30 & echo $!; wait"))
     assert called.verdict.fault is not None
@@ -198,12 +203,14 @@ async def test_the_whole_group_ends_with_a_cancel_and_the_text_stays(soon, cance
     await soon(lambda: is_gone(int(called.text)))
 
 
+@pytest.mark.fault(46)
 async def test_a_child_that_left_the_group_is_found(soon, cancel_after_first_piece):
     called, took_s = await cancel_after_first_piece(shell('setsid sh -c "echo \\$\\$; exec sleep 30" & wait'))
     assert took_s < 1.5
     await soon(lambda: is_gone(int(called.text)))
 
 
+@pytest.mark.fault(46)
 async def test_a_child_that_left_group_and_family_is_found_by_its_mark(soon, cancel_after_first_piece):
     called, _ = await cancel_after_first_piece(shell('(setsid sh -c "sleep 0.2; echo \\$\\$; exec sleep 30" &) ; sleep 30'))
     await soon(lambda: is_gone(int(called.text)))

@@ -52,12 +52,14 @@ async def lag():
     watching.cancel()
 
 
+@pytest.mark.fault(48)
 async def test_a_hundred_megabytes_on_standard_error_lose_no_answer(call, lag):
     called = await call(python("import os\nfor _ in range(1600): os.write(2, b'x' * 65536)\nprint('a good answer')"))
     assert (called.verdict.ok, called.text, called.verdict.fault) == (True, "a good answer", None)
     assert lag.worst_s < LAG_S
 
 
+@pytest.mark.fault(48)
 async def test_who_talks_on_standard_error_for_ever_is_ended_by_the_clock(call, lag):
     called = await call(endless(2), timeout_s=1)
     assert called.verdict.fault is not None
@@ -66,6 +68,7 @@ async def test_who_talks_on_standard_error_for_ever_is_ended_by_the_clock(call, 
     assert lag.worst_s < LAG_S
 
 
+@pytest.mark.fault(42)
 async def test_who_answers_for_ever_is_ended_by_size_or_clock_and_keeps_its_text(call, lag):
     called = await call(endless(1), timeout_s=5)
     assert called.verdict.fault is not None

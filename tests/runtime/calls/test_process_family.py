@@ -66,11 +66,13 @@ def killed_engine(script):
     return pids
 
 
+@pytest.mark.fault(52)
 async def test_a_program_ends_with_an_engine_that_is_killed(soon):
     (pid,) = killed_engine("echo $$; exec sleep 30")
     await soon(lambda: is_gone(pid))
 
 
+@pytest.mark.fault(52)
 async def test_what_outlives_a_killed_engine_is_swept_at_the_next_start(soon):
     pid, child = killed_engine("setsid sleep 30 & echo $$ $!; wait")
     await soon(lambda: is_gone(pid))

@@ -112,6 +112,7 @@ async def test_a_full_platform_and_a_failing_one_give_way_to_the_next(log, follo
     assert failing.seen >= 2  # a probe and the call
 
 
+@pytest.mark.fault(40)
 async def test_a_429_waits_in_the_log_and_is_woken(log, follow, engines, stand_in):
     provider, first = await stand_in(faults={"429": 1.0}, attempts_max=1, retry_after_s=1.5)
     await engines.make(log, {"first": first})
@@ -329,6 +330,7 @@ async def test_minds_that_are_never_idle_are_not_waited_for(tape, engines, monke
     engine.minds[0]._busy.clear()
 
 
+@pytest.mark.fault(62)
 async def test_what_was_handed_to_a_dead_engine_goes_on_at_the_next_start(tape, engines):
     """Long before the ack wait is over: a reservation that was handed out and never begun."""
     first = await engines.make(tape.log(), all_actors=tuple(actor for actor in actors() if actor.perform is None))

@@ -98,6 +98,7 @@ async def _caught_up(tape, condition):
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.fault(28)
 async def test_garbage_is_quarantined_and_ends_the_task_it_would_have_begun(tape):
     router = Mind(BY_NAME["router"], SECRET)
     subject = "farebox.log.client.submitted.-.c1"
@@ -114,6 +115,7 @@ async def test_garbage_is_quarantined_and_ends_the_task_it_would_have_begun(tape
     }
 
 
+@pytest.mark.fault(25)
 async def test_a_fact_that_breaks_an_actor_stops_its_task_and_not_the_others(tape, caplog):
     async with following(tape, Mind(tally(), SECRET)) as (_, running):
         for task in ("t1", "poison", "t2"):
@@ -183,6 +185,7 @@ async def test_of_two_engines_over_one_log_each_task_is_routed_once(tape):
     assert len(tape.said(events.TaskRouted)) == 201
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.ANSWER_LOST, Fate.BUSY])
 async def test_an_unknown_append_is_decided_again_under_the_same_fence(tape, fate):
     tape.fates.of["routed"] = [fate, fate]
@@ -221,6 +224,7 @@ def _routed(task, not_before_ms=0):
     )
 
 
+@pytest.mark.fault(61)
 async def test_quota_that_meets_another_writer_reads_on_and_decides_anew(tape):
     tape.say("engine", events.SettingsAdopted(settings={"platforms": {"openai": {"kind": "compatible", "limit": 1}}}))
     log = tape.log()
@@ -258,6 +262,7 @@ async def test_who_asked_to_be_woken_is_woken_in_time_and_not_before(tape):
     assert due_ms - 2 <= reserved.at_ms < due_ms + 2_000
 
 
+@pytest.mark.fault(38)
 async def test_stream_time_is_taken_from_the_log_when_this_machines_clock_is_behind(make_tape):
     tape = make_tape(clock=lambda: time.time_ns() // 1_000_000 + 3_600_000)
     tape.say("engine", events.SettingsAdopted(settings={"platforms": {"openai": {"kind": "compatible"}}}))

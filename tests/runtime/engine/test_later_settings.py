@@ -3,11 +3,14 @@
 import asyncio
 import logging
 
+import pytest
+
 from farebox.core import events
 from farebox.core.settings import canonical
 from farebox.log.port import Position
 
 
+@pytest.mark.fault(72)
 async def test_an_older_engine_leaves_what_it_does_not_understand_to_a_later_one(tape, engines, caplog):
     log = tape.log()
     first = await engines.make(log)

@@ -114,6 +114,7 @@ async def test_an_odd_subject_harms_nobody(tape, projection):
     assert await projection.wait_for(1, 5)
 
 
+@pytest.mark.fault(60)
 async def test_a_rebuild_gives_the_same_and_loses_nothing_that_comes_meanwhile(tape, projection, book):
     """A commit is on its way when it begins, and facts come all the time."""
     projection.tap(facts(tape, 50))
@@ -172,6 +173,7 @@ def _fails(_batch):
     raise BusError("The ledger cannot be written.")
 
 
+@pytest.mark.fault(35)
 async def test_views_that_cannot_be_written_for_a_while_catch_up(tape, projection, book, monkeypatch, caplog):
     monkeypatch.setattr(module, "AGAIN_S", 0.02)
     book.before = _fails

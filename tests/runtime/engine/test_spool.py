@@ -149,6 +149,7 @@ FULL = """
 """
 
 
+@pytest.mark.fault(17)
 async def test_a_full_disk_is_told_and_what_it_tore_swallows_nothing_written_later(tmp_path):
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path / "journal")],

@@ -36,6 +36,7 @@ async def test_live_text_goes_out_as_it_comes(tape, workers, stand_in):
     assert len(provider.books.lines) == 1
 
 
+@pytest.mark.fault(21)
 async def test_a_reservation_that_comes_again_while_it_runs_is_not_run_again(make_tape, workers, stand_in):
     tape = make_tape(ack_wait_s=0.05)
     provider, settings = await stand_in(delay_ms=300)
@@ -46,6 +47,7 @@ async def test_a_reservation_that_comes_again_while_it_runs_is_not_run_again(mak
     assert len(tape.said(events.TaskStarted)) == 1
 
 
+@pytest.mark.fault(21)
 async def test_one_that_comes_again_after_its_end_is_only_acked(tape, workers, stand_in):
     provider, settings = await stand_in()
     worker = await workers.make(tape, settings=settings)
@@ -58,6 +60,7 @@ async def test_one_that_comes_again_after_its_end_is_only_acked(tape, workers, s
     assert len(tape.said(tape.ENDS)) == 1
 
 
+@pytest.mark.fault(23)
 async def test_a_zombie_loses_by_its_fence_and_its_paid_answer_is_booked_late(make_tape, workers, stand_in):
     tape = make_tape(ack_wait_s=0.1)
     provider, settings = await stand_in(delay_ms=1500)
@@ -91,6 +94,7 @@ async def test_of_two_who_have_the_same_reservation_one_calls(tape, workers, sta
     assert len(tape.said(tape.ENDS)) == 1
 
 
+@pytest.mark.fault(2)
 async def test_what_crashed_before_its_call_was_never_charged(make_tape, workers, kind_of, monkeypatch):
     tape = make_tape(ack_wait_s=0.2)
     worker = await workers.make(tape)
@@ -110,6 +114,7 @@ async def test_what_crashed_before_its_call_was_never_charged(make_tape, workers
     assert (end.reason, end.charged, end.fault.error_class) == ("crash", "none", "crashed")
 
 
+@pytest.mark.fault(2)
 async def test_what_crashed_after_sending_may_have_been_charged_and_is_ended_at_once(tape, workers, stand_in):
     provider, settings = await stand_in(delay_ms=60_000)
     worker = await workers.make(tape, settings=settings)
@@ -128,6 +133,7 @@ async def test_what_crashed_after_sending_may_have_been_charged_and_is_ended_at_
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.fault(2)
 async def test_a_spooled_answer_is_recorded_without_a_second_call(tape, workers, stand_in, monkeypatch):
     provider, settings = await stand_in()
     worker = await workers.make(tape, settings=settings)
@@ -179,6 +185,7 @@ def _crashed():
     return Fault(error_class="crashed")
 
 
+@pytest.mark.fault(19, 20)
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.ANSWER_LOST])
 @pytest.mark.parametrize("token", ["started", "completed"])
 async def test_an_unknown_append_is_read_back_and_never_doubled(tape, workers, stand_in, fate, token):
@@ -191,6 +198,7 @@ async def test_an_unknown_append_is_read_back_and_never_doubled(tape, workers, s
     assert provider.seen == 1
 
 
+@pytest.mark.fault(37)
 async def test_a_log_that_is_away_for_a_while_is_waited_for(tape, workers, stand_in):
     provider, settings = await stand_in(delay_ms=100)
     await workers.make(tape, settings=settings)
@@ -307,6 +315,7 @@ async def test_a_submission_that_is_not_the_routed_one_is_damage(tape, workers, 
     assert provider.seen == 0
 
 
+@pytest.mark.fault(25)
 async def test_a_poison_reservation_is_put_away_and_the_others_go_on(tape, workers):
     worker = await workers.make(tape)
     tape.submit("t1")

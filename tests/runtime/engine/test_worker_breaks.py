@@ -16,6 +16,7 @@ from farebox.runtime import worker as module
 from farebox.runtime.spool import Spool
 
 
+@pytest.mark.fault(17)
 @pytest.mark.parametrize("step", ["mark_sending", "keep"])
 async def test_a_full_disk_means_no_call_and_a_paid_answer_goes_from_memory(tape, workers, stand_in, monkeypatch, step):
     provider, settings = await stand_in()

@@ -207,6 +207,7 @@ def test_what_a_writer_decided_before_it_broke_is_neither_lost_nor_granted_twice
     assert desk.subjects.count("quota.reserved.p.c.a") == 1
 
 
+@pytest.mark.fault(70)
 def test_after_a_start_a_writer_is_woken_instead_of_hearing_its_past_again(desk):
     waiting(desk, "a")
     mind = desk.mind(quota.ACTOR, live=False)
@@ -231,6 +232,7 @@ def test_one_append_never_holds_more_than_a_batch_may(make_desk, monkeypatch):
     assert mind.idle
 
 
+@pytest.mark.fault(70)
 def test_a_due_moment_is_one_wake_however_often_somebody_looks(desk):
     mind = desk.mind(quota.ACTOR)
     assert desk.all(mind) == []
