@@ -278,31 +278,6 @@ def test_a_state_from_a_snapshot_and_a_copy_decide_like_the_original(story):
     assert quota.due(msgspec.json.decode(msgspec.json.encode(one.state), type=quota.Quota)) == 5_000
 
 
-def test_a_copy_shares_nothing_that_changes(story):
-    one = story(p=2)
-    one.all_said(one.tell(routed("a", "p")))
-    one.tell(routed("b", ("p", 5_000)), routed("c", "p"), cancel("x"), completed("a"))
-    before, lines = msgspec.json.encode(one.state), {name: [*line] for name, line in one.state.lines.items()}
-    later, used, unwanted = [*one.state.later], dict(one.state.used), dict(one.state.unwanted)
-    twin = copy.deepcopy(one.state)
-    for fact in (routed("d", "p"), routed("e", ("p", 9_000)), cancel("c"), cancel("y")):
-        twin = quota.evolve(twin, msgspec.structs.replace(fact, seq=99))
-    quota.decide(twin, Wake(6_000))
-    assert msgspec.json.encode(one.state) == before
-    assert (one.state.lines, one.state.later, one.state.used, one.state.unwanted) == (lines, later, used, unwanted)
-
-
-@pytest.mark.parametrize("candidate", ["p", ("p", 5_000)])
-def test_a_state_that_only_folds_does_not_grow(story, candidate):
-    state = story(p=1).state
-    for number in range(1, 3_000):
-        state = quota.evolve(state, msgspec.structs.replace(routed(f"t{number}", candidate), seq=2 * number))
-        state = quota.evolve(state, QuotaRefused(chain="c", task=f"t{number}", fault=Fault(error_class="cancelled"), seq=1))
-    assert sum(map(len, state.lines.values())) + len(state.later) <= quota.SLACK + 2
-    state = quota.evolve(state, msgspec.structs.replace(routed("last", candidate), seq=9_000))
-    assert [fact.task for fact in quota.decide(state, Wake(6_000))] == ["last"]
-
-
 def test_a_platform_nobody_adopted_grants_nothing(story):
     one = story(p=1)
     assert grants(one.all_said(one.tell(routed("a", "nowhere", "p")))) == [("a", "p")]
