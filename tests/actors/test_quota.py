@@ -283,12 +283,6 @@ def test_a_platform_nobody_adopted_grants_nothing(story):
     assert grants(one.all_said(one.tell(routed("a", "nowhere", "p")))) == [("a", "p")]
 
 
-def test_it_can_be_asked_whose_slots_are_in_use(story):
-    one = story(p=1)
-    one.all_said(one.tell(routed("a", "p")))
-    assert quota.held(one.state) == [("p", "c", "a")]
-
-
 def test_all_that_quota_says_stands_under_one_fence(story):
     one = story(p=1)
     (reserved,) = one.hear(routed("a", "p"))

@@ -52,3 +52,8 @@ def test_a_state_that_only_folds_does_not_grow(not_before_ms):
     assert sum(map(len, state.lines.values())) + len(state.later) <= quota.SLACK + 2
     state = folded(state, routed("last", 9_000, not_before_ms))
     assert [fact.task for fact in quota.decide(state, Wake(6_000))] == ["last"]
+
+
+def test_it_can_be_asked_whose_slots_are_in_use():
+    reserved = QuotaReserved(chain="c", task="a", attempt=1, platform="p", seq=2)
+    assert quota.held(folded(quota.Quota(limits={"p": 1}), routed("a", 1), reserved)) == [("p", "c", "a")]
