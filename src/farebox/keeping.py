@@ -21,6 +21,8 @@ from farebox.runtime.permissions import inbox_prefix, names, render
 from farebox.runtime.store import ClientRecord, ServerRecord, Store
 
 LOOK_S = 0.02
+PROOF = ".proof"
+"""Where a copy is tried out."""
 MADE_ANEW = ("views", "snapshots")
 """Folders of a store that hold what is made from the log."""
 
@@ -92,6 +94,19 @@ async def copied(kept: Kept, folder: Path) -> backup.Made:
     return await backup.make(kept.log, position, folder, kept.place.key(), trail)
 
 
+async def proven(folder: Path, config: Config) -> None:
+    """Put the copy in `folder` back into a store of its own beside it, read all of it there, and remove that store again.
+
+    Raises BackupUnfit, LogDamaged when it cannot be put back as it was.
+    """
+    proof = folder / PROOF
+    shutil.rmtree(proof, ignore_errors=True)
+    try:
+        await put_back(folder, proof, config)
+    finally:
+        shutil.rmtree(proof, ignore_errors=True)
+
+
 async def put_back(folder: Path, store: Path, config: Config, where: Where | None = None) -> backup.Manifest:
     """Make the log of an empty store from the copy in `folder`, and look at all of it. Raises BackupUnfit, BadInput."""
     manifest = backup.check(folder)
@@ -145,7 +160,7 @@ def _elsewhere(place: Store) -> Where | None:
 
 
 def _init_of(place: Store, url: str) -> Where:
-    return Where(url=url, user="init", password=place.passwords(["init"])["init"], inbox_prefix=inbox_prefix("init"))
+    return Where(url=url, user="init", password=place.seeds(["init"])["init"], inbox_prefix=inbox_prefix("init"))
 
 
 async def _started(stack: AsyncExitStack, place: Store, config: Config, *, opened: bool = False) -> Where:
@@ -172,10 +187,9 @@ async def _reload(place: Store, platforms: list[str]) -> None:
     record = place.read("server.json", ServerRecord)
     if record is None or record.process is None or not record.process.runs():
         raise LogUnfit(f"The server of {place.path} does not run.", hint="farebox status")
-    passwords = place.passwords(names(platforms))
-    place.write("users.conf", render(platforms, passwords).encode())
+    seeds = write_users(place, platforms)
     os.kill(record.process.pid, signal.SIGHUP)
     async with asyncio.timeout(START_S):
         for name in names(platforms):
-            while not await answers(record.port, name, passwords[name]):  # noqa: ASYNC110 - the server sends no word of it
+            while not await answers(record.port, seeds[name]):  # noqa: ASYNC110 - the server sends no word of it
                 await asyncio.sleep(LOOK_S)

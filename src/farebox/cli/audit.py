@@ -76,9 +76,10 @@ async def _verified(common: Common, first: int, last: int | None, digest: str) -
     if digest and not report.mark.digest.startswith(digest):
         faults.append(Fault(0, "FB807", f"The digest is {report.mark.digest}, not {digest}."))
     if common.json:
+        mark = report.mark
         document({
-            "schema": "farebox.audit/1", "ok": not faults, "facts": report.facts, "first": report.first,
-            "last": report.mark.seq, "digest": report.mark.digest, "created": report.mark.created, "contents": report.blobs, "good_to": report.good_to,
+            "schema": "farebox.audit/1", "ok": not faults, "facts": report.facts, "first": report.first, "last": mark.seq,
+            "digest": mark.digest, "created": mark.created, "contents": report.blobs, "good_to": report.good_to,
             "faults": msgspec.to_builtins(faults), "seconds": round(time.perf_counter() - began_s, 3),
         })  # fmt: skip
     elif not faults:

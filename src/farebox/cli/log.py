@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from farebox.cli import cells, session
 from farebox.cli.audit import named_server
@@ -14,7 +17,14 @@ from farebox.nearest import did_you_mean
 ACTIONS = ("backup", "restore", "accept")
 
 
-def command(action: str, folder: Path | None = None, /, *, common: Common = DEFAULT) -> int:
+def command(
+    action: str,
+    folder: Path | None = None,
+    /,
+    *,
+    prove: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = DEFAULT,
+) -> int:
     """Keep a copy of the log elsewhere, put one back into an empty store, or accept a log that was found changed.
 
     Examples: farebox log backup /mnt/disk/farebox    |    farebox log restore /mnt/disk/farebox --store NEW
@@ -27,6 +37,8 @@ def command(action: str, folder: Path | None = None, /, *, common: Common = DEFA
         accept: go on with the log as it stands; what this store knew of it before is forgotten, views are made anew.
     folder
         Where the copy is. It holds prompts, answers and the store's key: keep it as safe as the store.
+    prove
+        After a backup: put it back into a store of its own there, read all of it, and remove that store again.
     """
     if action not in ACTIONS:
         near = did_you_mean(action, ACTIONS)
@@ -38,24 +50,28 @@ def command(action: str, folder: Path | None = None, /, *, common: Common = DEFA
     if folder is None:
         return session.run(lambda: _accepted(common))
     place = folder.expanduser().absolute()
-    return session.run(lambda: _copied(common, place) if action == "backup" else _put_back(common, place))
+    return session.run(lambda: _copied(common, place, prove) if action == "backup" else _put_back(common, place))
 
 
-async def _copied(common: Common, folder: Path) -> int:
+async def _copied(common: Common, folder: Path, prove: bool) -> int:
     from farebox import engines, keeping  # noqa: PLC0415 - the whole engine
 
     config = engines.full(common.settings())
     async with keeping.opened(common.place(config), config, named_server(common, config)) as kept:
         made = await keeping.copied(kept, folder)
+    if prove:
+        await keeping.proven(folder, config)
     mark = made.manifest.mark
     if common.json:
         document({
             "schema": "farebox.backup/1", "folder": str(folder), "last": mark.seq, "digest": mark.digest,
             "new_facts": made.facts, "new_contents": made.contents, "bytes": made.manifest.bytes,
-            "not_believed": len(made.faults),
+            "not_believed": len(made.faults), "proven": prove,
         })  # fmt: skip
     else:
         line(f"✓ facts 1 to {cells.count(mark.seq)} are in {folder} ({cells.count(made.facts)} new), digest {mark.digest}")
+        if prove:
+            line("✓ put back beside it, read, and found the same")
     return 0
 
 

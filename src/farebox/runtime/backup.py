@@ -68,8 +68,7 @@ async def make(log: JetStreamLog, position: Position, folder: Path, key: bytes, 
 
     The log is read and judged before the copy counts, so a damaged log never takes the place of a good copy.
     """
-    with speaking(folder):
-        (folder / CONTENTS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _prepare(folder)
     before = read(folder)
     begin = await _continued(log, position, before)
     if before is not None and begin is not None and begin.seq == position.last_seq:
@@ -174,7 +173,7 @@ class _Draft:
         self.bytes = 0
         self.about: dict[str, Any] = {}
         self._hash = hashlib.sha256()
-        self._file = path.open("wb")
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb")
 
     def write(self, piece: bytes) -> None:
         self._file.write(piece)
@@ -201,6 +200,12 @@ async def _taken(log: JetStreamLog, folder: Path) -> _Draft:
             draft.path.unlink()
         raise
     return draft
+
+
+def _prepare(folder: Path) -> None:
+    with speaking(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / CONTENTS).mkdir(mode=0o700, exist_ok=True)
 
 
 async def _continued(log: JetStreamLog, position: Position, before: Manifest | None) -> Mark | None:
