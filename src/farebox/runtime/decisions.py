@@ -28,6 +28,7 @@ async def shown(minds: Sequence[Mind], projection: Projection, task: str = "") -
 
 
 def _question(fact: AttemptInterrupted, booked: Json) -> Json:
+    cost_status = booked.get("cost_status", "none")
     return {
         "task_id": fact.task,
         "chain_id": fact.chain,
@@ -38,7 +39,7 @@ def _question(fact: AttemptInterrupted, booked: Json) -> Json:
         "error_class": fact.fault.error_class,
         "message": fact.fault.message,
         "partial_output": bool(fact.partial_output) or fact.partial_ref is not None,
-        "cost_status": booked.get("cost_status", "pending"),
+        "cost_status": "pending" if cost_status == "none" else cost_status,
         "possible_usd": booked.get("possible_usd"),
         "since_ms": fact.at_ms,
     }

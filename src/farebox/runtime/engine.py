@@ -244,10 +244,14 @@ class Engine:
 
     def _answering(self) -> Service:
         return Service(
-            self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._trouble,
+            self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._no_room,
             look=self._lookout.asked if self._actors else None, minds=self.minds,
             dead=DeadLetters(self.log, self.projection, self.minds, self._decide_again, self._hand_out_again),
         )  # fmt: skip
+
+    def _no_room(self) -> FareboxError | None:
+        """What keeps facts from being stored, or calls from being made."""
+        return self._trouble() or (self._spool.trouble() if self._spool is not None else None)
 
     def _decide_again(self, seq: int) -> bool:
         return self._follower is not None and self._follower.retry(seq)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,15 +12,28 @@ import msgspec
 from farebox.core import subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import AppendRefused, BadFact, BusError, LogDamaged
-from farebox.core.events import AttemptFailed, Fact, LateResult, QuotaReserved, TaskCancelRequested, TaskStarted, TaskSubmitted
+from farebox.core.events import (
+    AttemptFailed,
+    AttemptInterrupted,
+    Fact,
+    LateResult,
+    QuotaReserved,
+    TaskCancelRequested,
+    TaskStarted,
+    TaskSubmitted,
+)
+from farebox.core.platform import CallEnded
 from farebox.core.terms import Fault, FileInput
-from farebox.log.port import Entry, Fence, Log, Stored
+from farebox.log.port import Delivery, Entry, Fence, Log, Stored
 from farebox.runtime.committer import Committer
 
 log_ = logging.getLogger("farebox.worker")
 
 PAUSE_S = 0.5
 """Pause before an append or a reading whose outcome is unknown is tried again."""
+PARKED_S = 600.0
+"""Pause before a reservation is handed out again of whose task a later farebox said what this one cannot read."""
+REASON_CHARS = 4000
 TOKENS = ("started", "completed", "failed", "interrupted")
 
 
@@ -70,6 +83,27 @@ class Lane:
         found = None if last is None else wire.decode(last.subject, last.body, last.seq, last.at_ms)
         assert found is None or isinstance(found, QuotaReserved), "the subject says what stands there"
         return found
+
+    async def given_up(self, reserved: QuotaReserved, why: str) -> tuple[Fact | None, int]:
+        """Return how an attempt ends that nobody can carry, and what its fence expects; None where it has ended.
+
+        The adapter is not asked: it may be what breaks. Raises what reading raises.
+        """
+        chain, task = reserved.key
+        wanted = (subjects.exact("adapter", token, chain, task, self._platform) for token in TOKENS)
+        facts = [_read(stored) for stored in await asyncio.gather(*map(self._log.last, wanted)) if stored is not None]
+        known = sorted((fact for fact in facts if fact is not None), key=lambda fact: fact.seq)
+        if not known or known[-1].attempt < reserved.attempt:
+            return _end_of(reserved, why), known[-1].seq if known else 0
+        last = known[-1]
+        return (_end_of(last, why) if isinstance(last, TaskStarted) else None), last.seq
+
+    async def light(self, outcome: CallEnded) -> CallEnded:
+        """Move a large text into the object store; the spool keeps it for as long as that takes."""
+        if len(msgspec.json.encode(outcome.text)) <= wire.INLINE_BYTES_MAX:
+            return outcome
+        ref = await self.patiently(lambda: self._log.put_blob(outcome.text.encode()))
+        return msgspec.structs.replace(outcome, text="", text_ref=ref)
 
     async def cancelled(self, chain: str, task: str) -> bool:
         """Say whether somebody asked for the end of the task. Raises what reading raises."""
@@ -144,6 +178,32 @@ def not_used(reserved: QuotaReserved) -> AttemptFailed:
     )  # fmt: skip
 
 
+def _end_of(held: QuotaReserved | TaskStarted, why: str) -> AttemptFailed | AttemptInterrupted:
+    """Return the end of an attempt that nobody can carry; what was started may have been charged."""
+    told: dict[str, Any] = {
+        name: getattr(held, name)
+        for name in ("chain", "task", "attempt", "batch", "traceparent", "platform", "model", "billing")
+    }
+    fault = Fault(error_class="quarantined", message=why[:REASON_CHARS])
+    if isinstance(held, TaskStarted):
+        return AttemptInterrupted(**told, cause=held.id, epoch=held.seq, charged="possible", fault=fault)
+    return AttemptFailed(**told, cause=held.id, fault=fault)
+
+
+async def set_aside(deliveries: Sequence[Delivery], bad: BadFact) -> None:
+    """Let go of a reservation that nobody here can read: for good, unless a later farebox wrote what it is about."""
+    for one in deliveries:
+        await (one.nak(PARKED_S) if isinstance(bad, wire.NewerFact) else one.term(str(bad)))
+
+
+def is_anothers(state: Any, reserved: QuotaReserved, owner: str) -> bool:
+    """Whether an adapter of another store than `owner` began this attempt and may still be at work."""
+    started: TaskStarted | None = state.started
+    if started is None or started.attempt != reserved.attempt or started.adapter == owner:
+        return False
+    return state.ended is None or state.ended.epoch < started.seq
+
+
 def name_of(reserved: QuotaReserved) -> str:
     """Return what tells one attempt from another inside a worker."""
     return f"{reserved.chain}.{reserved.task}.{reserved.attempt}"
@@ -155,9 +215,14 @@ def key_of(platform: str, started: TaskStarted) -> str:
 
 
 def _read(stored: Stored) -> Fact | None:
-    """Return a fact read back. What a client wrote and nobody can read counts as never said: it must not stop the task."""
+    """Return a fact read back. What a client wrote and nobody can read counts as never said: it must not stop the task.
+
+    Raises NewerFact: what a later farebox said is not for this one to pass over.
+    """
     try:
         return wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+    except wire.NewerFact:
+        raise
     except BadFact:
         if subjects.parse(stored.subject).writer == "adapter":
             raise

@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from farebox.core.errors import LogFull
 from farebox.core.platform import CallEnded
 
 
@@ -32,6 +33,10 @@ class Line(Struct, omit_defaults=True):
 
 log_ = logging.getLogger("farebox.spool")
 
+ROOM_BYTES = 8 * 1024 * 1024
+"""With less room than this no call is made whose answer might find none."""
+LOOK_S = 1.0
+"""A file system does not tell when it has room again."""
 COMPACT_BYTES = 64 * 1024 * 1024
 """A journal that grew by so much is begun anew with what is open."""
 
@@ -69,6 +74,35 @@ class Spool:
         """Keep how the call ended, on disk. Raises OSError when the disk does not take it; it stays in memory then."""
         self.outcomes[key] = outcome
         await self._write(Line(key, "ended", outcome))
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for another answer: without it no call may be made. A disk that cannot be asked has."""
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return True  # then writing tells
+        return disk.f_bavail * disk.f_frsize >= ROOM_BYTES
+
+    async def waited_for_room(self, *unless: asyncio.Event) -> bool:
+        """Wait until there is room, or one of these happens; False if there was room at once."""
+        if (trouble := self.trouble()) is None:
+            return False
+        log_.warning("%s", trouble)
+        while not self.has_room() and not any(event.is_set() for event in unless):
+            waits = [asyncio.ensure_future(event.wait()) for event in unless]
+            await asyncio.wait([*waits, asyncio.ensure_future(asyncio.sleep(LOOK_S))], return_when=asyncio.FIRST_COMPLETED)
+            for one in waits:
+                one.cancel()
+        return True
+
+    def trouble(self) -> LogFull | None:
+        """Return what keeps calls from being made now, None if nothing does."""
+        if self.has_room():
+            return None
+        return LogFull(
+            f"The disk of the spool is full: less than {ROOM_BYTES >> 20} MiB free for {self._path.parent}. No call is made.",
+            hint="Make room there: what waits goes on by itself then.",
+        )
 
     def forget(self, key: str) -> None:
         """The outcome is in the log: the journal need not keep it. Not awaited; a lost line only means a second look."""

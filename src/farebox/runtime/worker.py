@@ -32,7 +32,7 @@ from farebox.log.names import ACK_WAIT_S
 from farebox.log.port import Delivery, Entry, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
-from farebox.runtime.lane import PAUSE_S, Lane, Recent, key_of, name_of, not_used
+from farebox.runtime.lane import PAUSE_S, Lane, Recent, is_anothers, key_of, name_of, not_used, set_aside
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
@@ -43,6 +43,8 @@ HEARTBEAT_S = 10.0
 """A third of the consumer's ack wait (30 s): who works says so in time."""
 AGAIN_S = 1.0
 """Pause before a reservation is handed out again that the log's absence kept from being carried."""
+BROKEN_TRIES = 5
+"""After so many times that a reservation broke the adapter its attempt is ended without it."""
 BREAK_OFF_S = 10.0
 """How long a stop waits for calls that were broken off to be recorded."""
 
@@ -175,7 +177,7 @@ class Worker:
         try:
             reserved = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
         except BadFact as bad:
-            await delivery.term(f"not a reservation: {bad}")
+            await set_aside([delivery], bad)
             return
         assert isinstance(reserved, QuotaReserved), "the durable's filter lets only reservations through"
         name = name_of(reserved)
@@ -194,12 +196,26 @@ class Worker:
             for one in running.deliveries:
                 await one.nak(AGAIN_S)
         except BadFact as bad:
-            log_.warning("%s %s: %s; nobody can carry it", self.platform, name, bad)
-            await delivery.term(str(bad))
-        except Exception:  # an adapter may be anybody's code; after the ack wait the task is handed out again
+            log_.warning("%s %s: %s; it is set aside", self.platform, name, bad)
+            await set_aside(running.deliveries, bad)
+        except Exception as error:  # an adapter may be anybody's code; after the ack wait the task is handed out again
             log_.exception("%s %s broke the adapter", self.platform, name)
+            if delivery.tries >= BROKEN_TRIES:
+                await self._give_up(reserved, delivery, f"The adapter broke over it {delivery.tries} times: {error!r}")
         finally:
             self._running.pop(name).over.set()
+
+    async def _give_up(self, reserved: QuotaReserved, delivery: Delivery, why: str) -> None:
+        """End an attempt that nobody can carry, without its adapter; the dead stream keeps the reason."""
+        self._taken += 1
+        try:
+            end, expected = await self._lane.given_up(reserved, why)
+            if end is not None:
+                await self._lane.append(self._stamped(end, self._taken), expected)
+        except (BusError, BadFact) as error:
+            log_.warning("%s %s cannot be given up yet: %s", self.platform, name_of(reserved), error)
+        else:
+            await delivery.term(why)
 
     def _hold(self, name: str, *deliveries: Delivery) -> Running:
         self._taken += 1
@@ -257,7 +273,7 @@ class Worker:
         state = await self._lane.load(reserved, whole=whole)
         expected = state.lane_seq if whole else reserved.lane_seq
         while True:
-            if patient and self._is_anothers(state, reserved):
+            if patient and is_anothers(state, reserved, self._spool.owner):
                 return ACK_WAIT_S
             state.cancelled = state.cancelled or f"{reserved.chain}.{reserved.task}" in self._cancels
             if state.cancelled:
@@ -268,6 +284,8 @@ class Worker:
                 return None
             if isinstance(said, TaskStarted) and self._stopping.is_set():
                 return 0.0
+            if isinstance(said, TaskStarted) and await self._spool.waited_for_room(running.cancelled, self._stopping):
+                continue
             try:
                 seq = await self._lane.append(said, expected)
             except AppendRefused:
@@ -284,13 +302,6 @@ class Worker:
             await self._say_learned(running, started)
             return None
 
-    def _is_anothers(self, state: Any, reserved: QuotaReserved) -> bool:
-        """Whether an adapter of another store began this attempt and may still be at work."""
-        started: TaskStarted | None = state.started
-        if started is None or started.attempt != reserved.attempt or started.adapter == self._spool.owner:
-            return False
-        return state.ended is None or state.ended.epoch < started.seq
-
     async def _decide(self, state: Any, reserved: QuotaReserved, running: Running) -> Fact | None:
         """Return the next fact: from the spool if an outcome waits there, else what the adapter says to the reservation."""
         started: TaskStarted | None = state.started
@@ -299,7 +310,7 @@ class Worker:
             key = key_of(self.platform, started)
             state.never_sent = started.adapter == self._spool.owner and key not in self._spool.sending
             outcome = self._spool.outcomes.get(key)
-            heard = reserved if outcome is None else await self._light(outcome)
+            heard = reserved if outcome is None else await self._lane.light(outcome)
         said = self._adapter.decide(state, heard)
         return self._stamped(said[0], running.number) if said else None
 
@@ -345,14 +356,6 @@ class Worker:
             return blamed(outcome, f"The platform's outcome cannot be recorded: {error}")
         return outcome
 
-    async def _light(self, outcome: CallEnded) -> CallEnded:
-        """Move a large text into the object store; the spool keeps it for as long as that takes."""
-        text = outcome.text
-        if len(text) <= wire.INLINE_BYTES_MAX and len(msgspec.json.encode(text)) <= wire.INLINE_BYTES_MAX:
-            return outcome
-        ref = await self._lane.patiently(lambda: self._log.put_blob(outcome.text.encode()))
-        return msgspec.structs.replace(outcome, text="", text_ref=ref)
-
     async def _say_learned(self, running: Running, started: TaskStarted) -> None:
         """Say what the provider told about quota. It may be lost: the next answer tells it again."""
         for place, learned in enumerate(running.learned):
@@ -367,7 +370,7 @@ class Worker:
     async def _record(self, reserved: QuotaReserved, state: Any, outcome: CallEnded, number: int) -> None:
         """Append how the attempt ended; where the lane went on without us, as a late result."""
         expected = state.lane_seq
-        light = await self._light(outcome)
+        light = await self._lane.light(outcome)
         while said := self._adapter.decide(state, light):
             try:
                 await self._lane.append(self._stamped(said[0], number), expected)

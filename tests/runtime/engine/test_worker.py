@@ -323,7 +323,7 @@ async def test_a_poison_reservation_is_put_away_and_the_others_go_on(tape, worke
     tape.reserve("t2")
     await tape.idle(worker)
     (dead,) = tape.store.durable("adapter-rehearsal").dead
-    assert "not a reservation" in dead[1]
+    assert "Not a fact" in dead[1]
     assert tape.store.last(subjects.exact("adapter", "completed", "c1", "t2", "rehearsal"))
 
 
