@@ -1,5 +1,6 @@
 """The laws see what they are for: each world here was good, then one thing in it was made wrong."""
 
+import re
 import subprocess
 import sys
 
@@ -17,11 +18,13 @@ from farebox.core.events import (
     TaskCompleted,
     TaskRouted,
     TaskStarted,
+    TaskSubmitted,
 )
 from farebox.core.terms import Fault
 from farebox.log.port import Stored
-from farebox.simulation import laws
+from farebox.simulation import laws, runs
 from farebox.simulation.chances import CALM
+from farebox.simulation.machine import SimulatedWorker
 from farebox.simulation.provider import Charge
 from farebox.simulation.world import World
 
@@ -90,6 +93,11 @@ WRONGS = {
     "a_second_fold_gives_the_same_state": lambda w: [mind.state.tasks.clear() or mind.state.cancels.update(x=True)
                                                      for m in w.machines for mind in m.minds if mind.actor.name == "router"],
     "a_charge_is_recorded_once_for_an_end": lambda w: repeat(w, CostRecorded, "cost"),
+    "what_was_acknowledged_stands": lambda w: w.store.facts.pop(),
+    "nothing_is_handed_on_unfinished": lambda w: (
+        add(w, "client", TaskSubmitted(chain="c", task="t", prompt="?", needs=("other",))),
+        add(w, "adapter", TaskStarted(chain="c", task="t", platform="p", attempt=1)),
+    ),
     "late_results_belong_to_interrupted_attempts": lambda w: add(
         w, "late", LateResult(chain="c", task="t", platform="p", epoch=5)
     ),
@@ -115,6 +123,19 @@ def test_a_good_world_breaks_none(world):
 def test_each_law_sees_its_wrong(world, name):
     WRONGS[name](world)
     assert [wrong for wrong in laws.broken(world, healed=True) if wrong.startswith(f"{name}: ")]
+
+
+def test_each_of_the_ten_invariants_is_named_by_a_law():
+    named = " ".join(law.__doc__ for law in (*laws.SAFETY, *laws.LIVENESS))
+    assert {f"I{number}" for number in range(1, 11)} == set(re.findall(r"\bI\d+\b", named))
+
+
+def test_what_the_runtime_catches_and_only_tells_its_log_breaks_a_world(monkeypatch):
+    def broken(self, state, started, running):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SimulatedWorker, "_call", broken)
+    assert any(wrong.startswith("nothing_escapes: ZeroDivisionError") for wrong in runs.run(SEED).wrong)
 
 
 def test_two_sums_of_a_batch_are_one_too_many_and_a_missing_charge_is_seen(world):

@@ -50,7 +50,7 @@ def nothing_escapes(world: World, history: History) -> Iterator[str]:
 
 
 def sequences_are_contiguous(world: World, history: History) -> Iterator[str]:
-    """I1, I2: the log is whole."""
+    """I2: the log is whole."""
     for expected, stored in enumerate(history.stored, 1):
         if stored.seq != expected:
             yield f"after {expected - 1} comes {stored.seq}"
@@ -283,6 +283,21 @@ def nobody_is_busy_at_rest(world: World, history: History) -> Iterator[str]:
                 yield f"{machine.process.name}: {mind.actor.name} still runs ahead of the log"
 
 
+def nothing_is_handed_on_unfinished(world: World, history: History) -> Iterator[str]:
+    """I8: nothing is handed on to a task that waits for others. Until tasks may need tasks, such a one is never started."""
+    waiting = {fact.key for fact in history.of(TaskSubmitted) if fact.needs}
+    sound = {fact.key for fact in history.of(TaskSubmitted) if not fact.needs}
+    yield from (f"{fact.key} was started" for fact in history.of(TaskStarted) if fact.key in waiting - sound)
+
+
+def what_was_acknowledged_stands(world: World, history: History) -> Iterator[str]:
+    """I1: each acknowledged fact is readable at its sequence, as it was sent."""
+    for seq, subject, body in world.network.acknowledged:
+        stored = history.stored[seq - 1] if seq <= len(history.stored) else None
+        if stored is None or (stored.subject, stored.body) != (subject, body):
+            yield f"what was acknowledged at {seq} on {subject} is not there"
+
+
 def late_results_belong_to_interrupted_attempts(world: World, history: History) -> Iterator[str]:
     """A late result is the answer of an attempt whose lane had gone on without it."""
     interrupted = {fact.epoch for fact in history.of(AttemptInterrupted)}
@@ -296,6 +311,7 @@ def _bytes(state: object) -> bytes:
 SAFETY: tuple[Law, ...] = (
     nothing_escapes,
     sequences_are_contiguous,
+    what_was_acknowledged_stands,
     only_clients_write_garbage,
     a_task_ends_at_most_once,
     the_baton_has_one_holder,
@@ -309,6 +325,7 @@ SAFETY: tuple[Law, ...] = (
     a_second_fold_gives_the_same_state,
     a_charge_is_recorded_once_for_an_end,
     late_results_belong_to_interrupted_attempts,
+    nothing_is_handed_on_unfinished,
 )
 LIVENESS: tuple[Law, ...] = (
     every_task_has_ended,

@@ -27,6 +27,8 @@ class Network:
         self.random = random
         self._chances = chances
         self._handouts: dict[str, Handout] = {}
+        self.acknowledged: list[tuple[int, str, bytes]] = []
+        """Sequence, subject and body of all that anybody was told is stored."""
 
     @property
     def chances(self) -> Chances:
@@ -82,7 +84,11 @@ class Connection(MemoryLog):
                 return await self._no_answer()
             raise
         await asyncio.sleep(network.delay_s())
-        return await self._no_answer() if network.happens(chances.answer_lost) else seqs
+        if network.happens(chances.answer_lost):
+            return await self._no_answer()
+        told = zip(seqs, entries, strict=True)
+        network.acknowledged += [(seq, entry.subject, entry.body) for seq, entry in told]
+        return seqs
 
     async def last(self, subject: str) -> Stored | None:
         """Read one fact back; the log may be out of reach."""

@@ -40,7 +40,7 @@ def run(seed: int, actors: list[Actor[Any]] | None = None) -> Outcome:
     """Run one world and hold the laws against it."""
     heal = seed % UNHEALED != UNHEALED - 1
     world = World(seed, actors)
-    with _quiet():
+    with _quiet(world):
         world.run(heal=heal)
     wrong = tuple(laws.broken(world, healed=heal))
     world.loop.let_go()
@@ -65,18 +65,36 @@ def report(outcome: Outcome) -> str:
 def log_of(seed: int) -> list[str]:
     """Return the log of a world, one line a fact."""
     world = World(seed)
-    with _quiet():
+    with _quiet(world):
         world.run(heal=seed % UNHEALED != UNHEALED - 1)
     world.loop.let_go()
     return [f"{one.seq:5} {one.at_ms % 10**9:9} {one.subject} {one.body.decode(errors='replace')}" for one in world.store.facts]
 
 
+class _Escaped(logging.Handler):
+    """Keeps what the runtime caught and only told its log: in a world whose parts are all sound nothing may break."""
+
+    def __init__(self, broken: list[BaseException]) -> None:
+        super().__init__(logging.ERROR)
+        self._broken = broken
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception of a record that has one."""
+        if record.exc_info and record.exc_info[1] is not None:
+            self._broken.append(record.exc_info[1])
+
+
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Troubles are the point of a simulation: nobody needs to be warned of them."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+def _quiet(world: World) -> Generator[None]:
+    """Troubles are the point of a simulation: nobody needs to be warned of them. What breaks the runtime itself is kept."""
+    logger = logging.getLogger("farebox")
+    before, propagated, handler = logging.root.manager.disable, logger.propagate, _Escaped(world.loop.broken)
+    logging.disable(logging.WARNING)
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
         yield
     finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
         logging.disable(before)
