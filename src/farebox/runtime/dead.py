@@ -27,6 +27,7 @@ log_ = logging.getLogger("farebox.dead")
 
 BODY_CHARS = 20_000
 """So much of a body is shown."""
+BEHIND_S = 1.0
 Kind = Literal["quarantined", "parked", "undecided", "given_up"]
 Json = dict[str, Any]
 
@@ -60,8 +61,9 @@ class DeadLetters:
         self._again = again
         self._take_up = take_up
 
-    async def all(self) -> list[Letter]:
-        """Return all letters, the latest first."""
+    async def all(self, *, behind_s: float = 0.0) -> list[Letter]:
+        """Return all letters, the latest first; wait so long for views that are behind what was read."""
+        await self._projection.wait_for(self._projection.heard, behind_s)
         unread = await self._projection.ask(self._projection.views.quarantined)
         found = [_unread(row) for row in unread]
         found += [letter for mind in self._minds for letter in _undecided(mind)]
@@ -100,7 +102,7 @@ class DeadLetters:
         return {"seq": seq, "outcome": f"The adapter of {platform} was handed task {letter.task} again."}
 
     async def _one(self, seq: int) -> Letter:
-        letter = next((one for one in await self.all() if one.seq == seq), None)
+        letter = next((one for one in await self.all(behind_s=BEHIND_S) if one.seq == seq), None)
         if letter is None:
             raise BadInput(f"Fact {seq} is no dead letter.", hint="See: farebox dead list", code="FB413")
         return letter

@@ -19,7 +19,7 @@ from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
 from farebox.runtime import decisions
 from farebox.runtime.board import Board
-from farebox.runtime.dead import DeadLetters
+from farebox.runtime.dead import BEHIND_S, DeadLetters
 from farebox.runtime.mind import Mind
 from farebox.runtime.projection import Projection
 
@@ -238,7 +238,7 @@ class Service:
         """Answer with the dead letters, the latest first, or with one (`seq`) and the body of its fact."""
         if question.get("seq") is not None:
             return {"schema": "farebox.dead-letter/1", **await self._dead.show(int(question["seq"]))}
-        letters = await self._dead.all()
+        letters = await self._dead.all(behind_s=BEHIND_S)
         wanted = letters if question.get("all") else [letter for letter in letters if letter.open]
         limit = int(question.get("limit") or LETTERS_MAX)
         return {

@@ -107,7 +107,8 @@ ORDER BY quarantine.seq DESC LIMIT $limit;
 -- What became of reservations, by their sequences; an outcome that is no end may still come.
 SELECT word.seq, word.chain, word.task, word.attempt, coalesce(word.platform, '') AS platform,
        ends.seq IS NOT NULL OR coalesce(tried.outcome, 'running') <> 'running' AS ended
-FROM quota_words AS word LEFT JOIN ends USING (chain, task) LEFT JOIN attempts AS tried USING (chain, task, attempt)
+FROM quota_words AS word LEFT JOIN ends ON ends.chain = word.chain AND ends.task = word.task
+    LEFT JOIN attempts AS tried ON tried.chain = word.chain AND tried.task = word.task AND tried.attempt = word.attempt
 WHERE word.seq IN (SELECT unnest($seqs));
 
 -- name: attempts_of
