@@ -273,7 +273,7 @@ async def test_init_beside_a_running_engine_makes_users_for_new_platforms(small)
         from farebox.log.jetstream import JetStreamLog
         from farebox.runtime.store import Store
 
-        password = Store(small.store).passwords(["adapter-extra"])["adapter-extra"]
+        password = Store(small.store).seeds(["adapter-extra"])["adapter-extra"]
         log = await JetStreamLog.connect(
             kept.url, user="adapter-extra", password=password, inbox_prefix="_INBOX_adapter-extra", control="$JS.farebox.API"
         )
