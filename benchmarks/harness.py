@@ -55,8 +55,8 @@ async def engine(durability: str) -> AsyncGenerator[tuple[engines.Hosted, JetStr
 @asynccontextmanager
 async def yardstick(hosted: engines.Hosted) -> AsyncGenerator[tuple[Any, Any]]:
     """Connect plain nats-py to the same server, with a scratch stream of its own beside the log."""
-    passwords = msgspec.json.decode((hosted.store / "users.json").read_bytes(), type=dict[str, str])
-    raw = await nats.connect(hosted.url, user="init", password=passwords["init"], inbox_prefix=b"_INBOX_init")
+    seeds = msgspec.json.decode((hosted.store / "users.json").read_bytes(), type=dict[str, str])
+    raw = await nats.connect(hosted.url, nkeys_seed_str=seeds["init"], inbox_prefix=b"_INBOX_init")
     stream = raw.jetstream()
     await raw.request(
         "$JS.API.STREAM.CREATE.RAW",

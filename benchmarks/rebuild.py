@@ -126,9 +126,9 @@ async def main() -> None:
 async def read_all(hosted: object, kept_max: int) -> tuple[list[Stored], float]:
     """Read the whole log over a connection of its own; return its beginning, and the rate."""
     store = hosted.store  # pyright: ignore[reportAttributeAccessIssue]
-    passwords = msgspec.json.decode((store / "users.json").read_bytes(), type=dict[str, str])
+    seeds = msgspec.json.decode((store / "users.json").read_bytes(), type=dict[str, str])
     url = hosted.url  # pyright: ignore[reportAttributeAccessIssue]
-    log = await JetStreamLog.connect(url, user="init", password=passwords["init"], inbox_prefix="_INBOX_init")
+    log = await JetStreamLog.connect(url, user="init", password=seeds["init"], inbox_prefix="_INBOX_init")
     last = (await log.position()).last_seq
     stored: list[Stored] = []
     began = time.perf_counter()

@@ -41,6 +41,10 @@ SETTINGS_SAID: dict[str, str] = {
     "bus.context": "A context of the nats CLI instead.",
     "bus.user": "Who logs in.",
     "bus.replicas": "On so many servers of a cluster the log is kept (when it is made). 0: 3 in a cluster, else 1.",
+    "bus.nkey_file": "A file with the seed of an nkey (SU…), instead of a password; also `NATS_NKEY`.",
+    "bus.ca_file": "The authority that signed the server's certificate (PEM), if the system does not know it; also `NATS_CA`.",
+    "bus.cert_file": "The client's own certificate (PEM), for a server that wants one; also `NATS_CERT`.",
+    "bus.key_file": "The key to it (PEM), if it is not in the same file; also `NATS_KEY`.",
     "bus.password_env": "The *name* of the environment variable that holds the password.",
     "store.dir": "The folder of the embedded engine: log, views, keys, spool.",
     "platforms.NAME.kind": "How it is spoken to: "

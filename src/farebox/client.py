@@ -302,6 +302,7 @@ async def joined(where: discovery.Where) -> AsyncGenerator[Client]:
         password=where.password,
         credentials=where.credentials,
         inbox_prefix=where.inbox_prefix,
+        tls=where.tls,
         name="farebox client",
     )
     client = Client(log, origin=where.origin)

@@ -34,6 +34,8 @@ BUILT_IN = "built in"
 class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[bus]`: where the log is, when it is not the embedded one. `password_env` names a variable, never the password.
 
+    The files are named by their paths: a seed instead of a password, and what TLS needs (all PEM).
+
     `replicas` counts when the log is made: on so many servers of a cluster; 0 stands for 3 there and 1 on a single server.
     """
 
@@ -41,6 +43,10 @@ class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context: str = ""
     user: str = ""
     password_env: str = ""
+    nkey_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
     replicas: Literal[0, 1, 3, 5] = 0
 
 

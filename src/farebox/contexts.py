@@ -30,10 +30,12 @@ class Context(Struct, frozen=True, kw_only=True):
     nkey: str = ""
     nsc: str = ""
     cert: str = ""
+    key: str = ""
+    ca: str = ""
     inbox_prefix: str = ""
 
 
-UNSUPPORTED = ("token", "nkey", "nsc", "cert")
+UNSUPPORTED = ("token", "nsc")
 """Ways to log in that the bus does not offer yet."""
 
 
@@ -63,7 +65,7 @@ def load(name: str, environment: Mapping[str, str] = os.environ) -> Context:
     used = [field for field in UNSUPPORTED if getattr(context, field)]
     if used:
         raise BadSettings(
-            f'nats context "{name}" logs in by {used[0]}; farebox needs a user with a password, or a credentials file.'
+            f'nats context "{name}" logs in by {used[0]}; farebox needs a user with a password, an nkey, or a credentials file.'
         )
     return msgspec.structs.replace(context, name=name, url=context.url or DEFAULT_URL)
 

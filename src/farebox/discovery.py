@@ -18,18 +18,21 @@ from msgspec import Struct
 from farebox import contexts
 from farebox.config import Bus, home
 from farebox.core.errors import BadSettings
+from farebox.log.login import Tls
+from farebox.log.seeds import is_seed
 from farebox.runtime.permissions import inbox_prefix, is_user
 from farebox.runtime.store import ClientRecord, Store
 
 
 class Where(Struct, frozen=True, kw_only=True):
-    """How to reach a bus; `origin` says for people why this one."""
+    """How to reach a bus; `origin` says for people why this one. `password` may be a seed, which signs and is never sent."""
 
     url: str
     user: str = ""
     password: str = ""
     credentials: str = ""
     inbox_prefix: str = ""
+    tls: Tls = Tls()
     origin: str = ""
 
 
@@ -58,6 +61,17 @@ def find(
         return running
     chosen = contexts.selected(environment)
     return _of_context(chosen, environment) if chosen else None
+
+
+def _seed(path: str, what: str) -> str:
+    """Return the seed that a file holds. Raises BadSettings."""
+    try:
+        found = Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{what}: {path} does not read.", hint="It holds the seed of a user and nothing else.") from error
+    if not is_seed(found):
+        raise BadSettings(f"{what}: {path} holds no seed of a user.", hint="It holds one line that begins with SU.")
+    return found
 
 
 def of_store(store: Path) -> Where | None:
@@ -98,9 +112,10 @@ def _of_context(name: str, environment: Mapping[str, str]) -> Where:
     return msgspec.structs.replace(
         where,
         user=context.user or where.user,
-        password=context.password or where.password,
+        password=_seed(context.nkey, "nkey") if context.nkey else context.password or where.password,
         credentials=context.creds,
         inbox_prefix=context.inbox_prefix,
+        tls=Tls(ca_file=context.ca, cert_file=context.cert, key_file=context.key),
     )
 
 
@@ -130,11 +145,23 @@ def _with_login(where: Where, user: str | None, password: str | None, bus: Bus, 
     """
     set_password = environment.get(bus.password_env, "") if bus.password_env else ""
     name = user or where.user or bus.user or environment.get("NATS_USER", "")
+    key = password or where.password or set_password
+    nkey_file = bus.nkey_file or environment.get("NATS_NKEY", "")
     return msgspec.structs.replace(
         where,
         user=name,
-        password=password or where.password or set_password or environment.get("NATS_PASSWORD", ""),
+        password=key or (_seed(nkey_file, "bus.nkey_file") if nkey_file else environment.get("NATS_PASSWORD", "")),
+        credentials=where.credentials or ("" if key or nkey_file else environment.get("NATS_CREDS", "")),
+        tls=_tls(where.tls, bus, environment),
         inbox_prefix=where.inbox_prefix or (inbox_prefix(name) if is_user(name) else ""),
+    )
+
+
+def _tls(of_context: Tls, bus: Bus, environment: Mapping[str, str]) -> Tls:
+    return Tls(
+        ca_file=of_context.ca_file or bus.ca_file or environment.get("NATS_CA", ""),
+        cert_file=of_context.cert_file or bus.cert_file or environment.get("NATS_CERT", ""),
+        key_file=of_context.key_file or bus.key_file or environment.get("NATS_KEY", ""),
     )
 
 

@@ -99,7 +99,7 @@ async def joined(where: Where, store: Path, config: Config | None = None, parts:
         room = Room(place.path, place.free_bytes, _report)
         looking = asyncio.ensure_future(room.watch())
         stack.push_async_callback(_cancelled, looking)
-        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, "")
+        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, "", where=where)
         await _prepared(place, log, config, list(config.settings.platforms), elsewhere=where.url)
         engine = await _running(stack, log, config, place, where.url, room, parts)
         credentials = place.write("client.json", where)
@@ -144,7 +144,7 @@ async def alone(where: Where, store: Path, parts: Parts, config: Config | None =
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
         consumer, control = (f"{where.user}-1", control_prefix(where.user)) if where.inbox_prefix else ("", "$JS.API")
-        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, consumer, control)
+        log = await _connect(stack, where.url, where.user, where.password, where.inbox_prefix, consumer, control, where)
         room = Room(place.path, place.free_bytes, _report)
         engine = await _running(stack, log, config, place, where.url, room, parts)
         _write_record(stack, place, where.url, "")
@@ -203,12 +203,14 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 async def _connect(
-    stack: AsyncExitStack, url: str, user: str, password: str, inbox_prefix: str, consumer: str, control: str = "$JS.API"
-) -> Any:
+    stack: AsyncExitStack, url: str, user: str, password: str, inbox_prefix: str, consumer: str, control: str = "$JS.API",
+    where: Where | None = None,
+) -> Any:  # fmt: skip
     from farebox.log.jetstream import JetStreamLog  # noqa: PLC0415
 
     log = await JetStreamLog.connect(
         url, user=user, password=password, inbox_prefix=inbox_prefix, name="farebox engine", consumer=consumer, control=control,
+        credentials=where.credentials if where else "", tls=where.tls if where else None,
         on_health=lambda text: _report(f"bus: {text}") if text else None,
     )  # fmt: skip
     stack.push_async_callback(log.close)

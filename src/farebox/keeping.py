@@ -16,8 +16,9 @@ from farebox.discovery import Where
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.port import Position
 from farebox.runtime import backup, founding, trust, witness
-from farebox.runtime.embedded import START_S, EmbeddedServer, answers
-from farebox.runtime.permissions import inbox_prefix, names, render
+from farebox.runtime.embedded import START_S, EmbeddedServer
+from farebox.runtime.greeting import answers, write_users
+from farebox.runtime.permissions import inbox_prefix, names
 from farebox.runtime.store import ClientRecord, ServerRecord, Store
 
 LOOK_S = 0.02
@@ -176,7 +177,7 @@ async def _started(stack: AsyncExitStack, place: Store, config: Config, *, opene
 async def _connected(stack: AsyncExitStack, where: Where) -> JetStreamLog:
     log = await JetStreamLog.connect(
         where.url, user=where.user, password=where.password, credentials=where.credentials, inbox_prefix=where.inbox_prefix,
-        name="farebox keeper",
+        name="farebox keeper", tls=where.tls,
     )  # fmt: skip
     stack.push_async_callback(log.close)
     return log

@@ -19,7 +19,9 @@ from farebox.core import events, wire
 from farebox.core.errors import BadFact
 from farebox.rehearsal.books import read as read_books
 from farebox.runtime.store import Store
+from farebox.simulation import recorded
 
+ACCIDENT = Path(__file__).with_name("inside_accident.py")
 READY_S = 20
 TOML = """
 [engine]
@@ -61,6 +63,8 @@ class Scene:
         """More words for the engine's `up`."""
         self.login: dict[str, str] | None = None
         """Who reads the log of a server that is not the engine's own."""
+        self.accident: dict | None = None
+        """What happens to the engine, once (inside_accident.py)."""
         self._environ = {**os.environ, "HOME": str(folder), "FAREBOX_HOME": str(self.store)}
 
     async def open(self, *, delay_ms=150, limit=6, billed=5, faults="") -> None:
@@ -77,22 +81,41 @@ class Scene:
     async def up(self) -> None:
         with (self.folder / "engine.log").open("ab") as log:
             self.engine = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "farebox", "up", "--json", "--store", str(self.store),
+                *self._program(self.accident), "up", "--json", "--store", str(self.store),
                 "--config", str(self.folder / "farebox.toml"), *self.options,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._with(self.accident),
             )  # fmt: skip
         line = await asyncio.wait_for(self.engine.stdout.readline(), READY_S)
         assert line, (self.folder / "engine.log").read_text()
 
-    async def start_adapter(self, number: int, url: str) -> None:
+    @staticmethod
+    def _program(accident: dict | None) -> list[str]:
+        return [sys.executable, *(["-m", "farebox"] if accident is None else [str(ACCIDENT)])]
+
+    def _with(self, accident: dict | None) -> dict[str, str]:
+        told = {"said": str(self.happened), "acked": str(self.folder / "acked"), "point": "", "how": "nothing"}
+        return self._environ if accident is None else {**self._environ, "FAREBOX_ACCIDENT": json.dumps(told | accident)}
+
+    @property
+    def happened(self) -> Path:
+        """The file that is there once the accident has happened."""
+        return self.folder / "happened"
+
+    def acknowledged(self) -> dict[int, str]:
+        """The ids of all that processes with an accident were told is stored, by sequence."""
+        path = self.folder / "acked"
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return {int(seq): fact_id for seq, fact_id in (line.split(" ") for line in lines)}
+
+    async def start_adapter(self, number: int, url: str, accident: dict | None = None) -> None:
         """Start an adapter of the platform in a process of its own, with a store of its own."""
         folder = self.folder / f"adapter-{number}"
         folder.mkdir(exist_ok=True)
         with (folder / "log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "farebox", "up", "--json", "--only", "adapter-far", "--server", url,
+                *self._program(accident), "up", "--json", "--only", "adapter-far", "--server", url,
                 "--store", str(folder / "store"), "--config", str(self.folder / "farebox.toml"),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._with(accident),
             )  # fmt: skip
         self.adapters[number] = process
         line = await asyncio.wait_for(process.stdout.readline(), READY_S)
@@ -104,7 +127,7 @@ class Scene:
 
     def adapter_url(self) -> str:
         """The address of the engine's bus with the login of the adapter."""
-        password = Store(self.store).passwords(["adapter-far"])["adapter-far"]
+        password = Store(self.store).seeds(["adapter-far"])["adapter-far"]
         return discovery.of_store(self.store).url.replace("nats://", f"nats://adapter-far:{password}@")
 
     async def kill_engine(self) -> None:
@@ -142,21 +165,27 @@ class Scene:
             yield found
 
     async def facts(self):
-        """Everything in the log, read as init from the running server."""
+        """Everything in the log that can be read."""
+        found = []
+        for one in await self.stored():
+            with contextlib.suppress(BadFact):
+                found.append(wire.decode(one.subject, one.body, one.seq, one.at_ms))
+        return found
+
+    async def stored(self):
+        """Everything in the log as it stands there, read as init from the running server."""
         from farebox.log.jetstream import JetStreamLog
 
         login = self.login
         if login is None:
-            password = Store(self.store).passwords(["init"])["init"]
+            password = Store(self.store).seeds(["init"])["init"]
             url = discovery.of_store(self.store).url
             login = {"url": url, "user": "init", "password": password, "inbox_prefix": "_INBOX_init"}
         log = await JetStreamLog.connect(**login)
         last, found = (await log.position()).last_seq, []
         reading = log.follow(1)
         async for batch in reading:
-            for one in batch:
-                with contextlib.suppress(BadFact):
-                    found.append(wire.decode(one.subject, one.body, one.seq, one.at_ms))
+            found += batch
             if batch[-1].seq >= last:
                 break
         await reading.aclose()
@@ -190,6 +219,7 @@ class Scene:
         """What must hold after any kill. Returns what happened, to be looked at."""
         await self.quiet()
         facts = await self.facts()
+        assert recorded.broken(await self.stored(), read_books(self.books), self.acknowledged()) == []
         self._each_task_ended_once(facts, tasks)
         self._each_attempt_is_one_call_at_most(facts)
         self._the_bill_covers_the_books(facts)

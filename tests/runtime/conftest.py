@@ -65,8 +65,7 @@ class Bus:
             login = self.server.login(name)
             self._links[name] = await nats.connect(
                 login.url,
-                user=name,
-                password=login.password,
+                nkeys_seed_str=login.password,
                 inbox_prefix=login.inbox_prefix,
                 error_cb=self._note,
                 allow_reconnect=False,

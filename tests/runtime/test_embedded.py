@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from farebox.core.errors import LogFull, LogUnfit, StoreInUse
-from farebox.runtime.embedded import EmbeddedServer, _sweep, answers, configuration, program
+from farebox.log.seeds import new_seed
+from farebox.runtime.embedded import EmbeddedServer, _sweep, configuration, program
+from farebox.runtime.greeting import answers
 from farebox.runtime.store import ClientRecord, ServerRecord, Store
 
 ENGINE = """
@@ -52,7 +54,7 @@ async def running(store, **options):
 
 async def connect(server, user="init", **options):
     login = server.login(user)
-    return await nats.connect(login.url, user=login.user, password=login.password, inbox_prefix=login.inbox_prefix, **options)
+    return await nats.connect(login.url, nkeys_seed_str=login.password, inbox_prefix=login.inbox_prefix, **options)
 
 
 async def keep_a_fact(server):
@@ -269,12 +271,11 @@ async def test_new_platforms_log_in_after_a_reload_and_nobody_is_disconnected(st
         await link.close()
 
 
-async def test_a_wrong_password_or_none_is_refused(store):
+async def test_a_seed_of_another_store_is_refused(store):
     async with running(store) as server:
         port = int(server.url.rpartition(":")[2])
-        assert await answers(port, "sys", server.login("sys").password)
-        for user, password in (("sys", "wrong"), ("nobody", "x"), ("", "")):
-            assert not await answers(port, user, password)
+        assert await answers(port, server.login("sys").password)
+        assert not await answers(port, new_seed())
 
 
 async def test_two_engines_on_one_store_are_one_too_many(store):
@@ -332,10 +333,10 @@ async def test_somebody_else_on_the_port_is_not_taken_for_our_server():
 
     other = await asyncio.start_server(greet, "127.0.0.1", 0)
     port = other.sockets[0].getsockname()[1]
-    assert not await answers(port, "sys", "secret")
+    assert not await answers(port, new_seed())
     other.close()
     await other.wait_closed()
-    assert not await answers(port, "sys", "secret")
+    assert not await answers(port, new_seed())
 
 
 async def test_a_port_that_is_taken_at_the_last_moment_is_left(store):

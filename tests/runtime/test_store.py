@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from farebox.core.errors import BadSettings, LogFull, LogUnfit, StoreInUse
+from farebox.log.seeds import is_seed
 from farebox.runtime.store import EngineRecord, Process, ServerRecord, Store, refusal, resolve
 
 HOLD = """
@@ -60,7 +61,7 @@ def test_folders_are_private_and_files_too(store):
     for folder in ("", "nats", "views", "spool", "snapshots"):
         assert mode(store.path / folder) == 0o700
     store.key()
-    store.passwords(["client"])
+    store.seeds(["client"])
     for name in ("lock", "key", "users.json"):
         assert mode(store.path / name) == 0o600
 
@@ -115,12 +116,20 @@ def test_the_key_is_drawn_once_and_a_damaged_one_is_refused(store):
         store.key()
 
 
-def test_passwords_stay_when_users_come(store):
-    first = store.passwords(["client", "engine"])
-    both = store.passwords(["client", "adapter-x"])
+def test_seeds_stay_when_users_come(store):
+    first = store.seeds(["client", "engine"])
+    both = store.seeds(["client", "adapter-x"])
     assert {name: both[name] for name in first} == first
     assert len(set(both.values())) == 3
-    assert min(map(len, both.values())) >= 43
+    assert all(is_seed(seed) for seed in both.values())
+
+
+def test_passwords_of_an_older_farebox_are_replaced_by_seeds(store):
+    store.write("users.json", b'{"client": "a-password-of-old", "gone": "another"}')
+    found = store.seeds(["client"])
+    assert is_seed(found["client"])
+    assert store.read("users.json", dict[str, str]) == found == {"client": found["client"]}
+    assert mode(store.path / "users.json") == 0o600
 
 
 def test_records_come_back_as_they_were_written(store):

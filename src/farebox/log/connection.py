@@ -26,6 +26,7 @@ RECONNECT_PAUSE_S = 0.25
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 _PASSWORD = re.compile(r"//[^@/]*@")
+_AUTHORITY = "Name the authority that signed it: FAREBOX_BUS__CA_FILE=FILE, or ca_file in [bus] of farebox.toml"
 _LOGIN = "Set NATS_USER and NATS_PASSWORD, or name a context of the nats CLI: --nats-context NAME"
 
 
@@ -261,5 +262,8 @@ def _why_not(urls: str, fault: object) -> BusError:
     shown = _PASSWORD.sub("//", urls)
     if "auth" in str(fault).lower():
         return AccessDenied(f"The server at {shown} refused the credentials.", hint=_LOGIN)
+    if "CERTIFICATE_VERIFY_FAILED" in str(fault):
+        why = str(fault).partition("CERTIFICATE_VERIFY_FAILED]")[2].partition("(_ssl")[0].strip(" :")
+        return AccessDenied(f"The certificate of {shown} is not trusted: {why}.", hint=_AUTHORITY)
     reason = str(fault) if isinstance(fault, Exception) and str(fault) else "no answer"
     return NotReachable(f"No server answers at {shown}: {reason}.", hint="Start one with: farebox up")

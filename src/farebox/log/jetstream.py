@@ -34,6 +34,7 @@ from farebox.log.connection import Connection, Health, Unanswered
 from farebox.log.consuming import Consuming
 from farebox.log.dead import given_up
 from farebox.log.following import Following, position_of
+from farebox.log.login import Tls, login_options
 from farebox.log.port import Delivery, Entry, GivenUp, Handler, OnStored, Position, Stored, Subscription
 from farebox.log.raw_client import NatsSubscription, Reply
 from farebox.log.streams import Sizes, Streams, stream_configs
@@ -69,17 +70,17 @@ class JetStreamLog:
         name: str = "",
         consumer: str = "",
         control: str = "$JS.API",
+        tls: Tls | None = None,
         on_health: Health | None = None,
     ) -> JetStreamLog:
-        """Connect to `url` (several with commas), as `user` or with a credentials file.
+        """Connect to `url` (several with commas), as `user` or with a credentials file. A password may be a seed, which signs.
 
         `consumer` is the name this user may follow with, one reading at a time; an end in -1 stands for -1 to -4; without
         it each reading makes a name of its own. `on_health` hears what is wrong, and an empty text when all is well again.
-        Raises NotReachable or AccessDenied at once; a connection that breaks later is mended without end.
+        Raises NotReachable, AccessDenied or BadSettings at once; a connection that breaks later is mended without end.
         """
         options: dict[str, Any] = {"name": name or "farebox"}
-        options |= {"user": user, "password": password} if user else {}
-        options |= {"user_credentials": credentials} if credentials else {}
+        options |= login_options(user, password, credentials, tls)
         connection = Connection(on_health)
         await connection.open(url, options, inbox_prefix)
         return cls(connection, consumer, control)

@@ -25,7 +25,8 @@ from typing import Literal
 import msgspec
 
 from farebox.core.errors import BusError, LogFull, LogUnfit
-from farebox.runtime.permissions import inbox_prefix, names, render
+from farebox.runtime.greeting import answers, write_users
+from farebox.runtime.permissions import inbox_prefix, names
 from farebox.runtime.store import ClientRecord, Process, ServerRecord, Store, speaking
 
 MAX_FILE_BYTES = 20 * 1024**3
@@ -36,8 +37,6 @@ START_S = 120.0
 """A large log is read before the server answers."""
 STOP_S = 10.0
 """After so long a server that was asked to end is killed; what it acknowledged is on disk."""
-ANSWER_S = 1.0
-"""Somebody else may listen on the port and say nothing."""
 STEADY_S = 5.0
 """A server that lived shorter is started again after a pause, longer each time."""
 PAUSE_S = 5.0
@@ -93,8 +92,7 @@ class EmbeddedServer:
 
     def login(self, user: str) -> ClientRecord:
         """Return how `user` logs in (names of users: permissions.py)."""
-        password = self.store.passwords([user])[user]
-        return ClientRecord(url=self.url, user=user, password=password, inbox_prefix=inbox_prefix(user))
+        return ClientRecord(url=self.url, user=user, password=self.store.seeds([user])[user], inbox_prefix=inbox_prefix(user))
 
     async def start(self) -> None:
         """Start it and return when it answers. Raises LogUnfit (no program, does not start), LogFull."""
@@ -154,7 +152,7 @@ class EmbeddedServer:
         logins = [self.login(name) for name in names(self._platforms)]
         async with asyncio.timeout(self._start_s):
             for login in logins:
-                while not await answers(self._port, login.user, login.password):
+                while not await answers(self._port, login.password):
                     await self._look(self._process)
 
     async def _revive(self) -> None:
@@ -196,7 +194,9 @@ class EmbeddedServer:
         await _sweep(record)
         self._configure(self._platforms)
         await self._launch(executable, record.port if record else 0, may_move=may_move)
-        self.store.write("client.json", self.login("client"))
+        login = self.login("client")
+        self.store.write("client.json", login)
+        self.store.write("client.nk", login.password.encode())
 
     def _note_end(self) -> None:
         """A full disk does not keep anybody from stopping: a record of an ended process does no harm."""
@@ -206,8 +206,7 @@ class EmbeddedServer:
             self._report(str(error))
 
     def _configure(self, platforms: tuple[str, ...]) -> None:
-        passwords = self.store.passwords(names(platforms))
-        self.store.write("users.conf", render(platforms, passwords).encode())
+        write_users(self.store, platforms)
         self.store.write("nats.conf", configuration().read_bytes())
 
     async def _launch(self, executable: Path, kept_port: int, *, may_move: bool) -> None:
@@ -270,7 +269,7 @@ class EmbeddedServer:
         login = self.login("sys")
         try:
             async with asyncio.timeout(self._start_s):
-                while not await answers(self._port, login.user, login.password):
+                while not await answers(self._port, login.password):
                     await self._look(process)
                     self._refuse_stopped()
         except _EndedError:
@@ -332,28 +331,6 @@ def configuration() -> Path:
     """Return our nats.conf: beside the package when installed, at the root of a checkout."""
     shipped = Path(str(resources.files("farebox"))) / "nats.conf"
     return shipped if shipped.exists() else Path(__file__).parents[3] / "nats.conf"
-
-
-async def answers(port: int, user: str, password: str) -> bool:
-    """Say whether our server answers on the port: only ours knows this user's password. Takes at most ANSWER_S."""
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            reader, writer = await asyncio.open_connection(_LOOPBACK, port)
-            try:
-                return await _greet(reader, writer, user, password)
-            finally:
-                writer.close()
-                with suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, TimeoutError):
-        return False
-
-
-async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: str, password: str) -> bool:
-    login = msgspec.json.encode({"user": user, "pass": password, "verbose": False, "name": "farebox-look"})
-    writer.write(b"CONNECT " + login + b"\r\nPING\r\n")
-    first, second = await reader.readline(), await reader.readline()
-    return first.startswith(b"INFO ") and second.startswith(b"PONG")
 
 
 async def _sweep(record: ServerRecord | None, deadline_s: float = STOP_S) -> None:

@@ -98,7 +98,7 @@ def is_user(name: str) -> bool:
 
 
 def names(platforms: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of all users that need a password, the system user included."""
+    """Return the names of all users that need a seed, the system user included."""
     return ("sys", *(user.name for user in users(platforms)))
 
 
@@ -110,14 +110,14 @@ def users(platforms: Iterable[str]) -> tuple[User, ...]:
     return (User(name="init", at_home=True, free=True), _engine(lanes), *followers, _views(), _client(), *adapters)
 
 
-def render(platforms: Iterable[str], passwords: Mapping[str, str]) -> str:
-    """Return the text of users.conf. `passwords` holds one for each of `names`; the text is as secret as they are."""
+def render(platforms: Iterable[str], keys: Mapping[str, str]) -> str:
+    """Return the text of users.conf. `keys` holds the public key for each of `names`: nothing in the text is secret."""
     all_users = users(platforms)
     confined = [user for user in all_users if not user.at_home]
     blocks = [
-        _block(_SYSTEM, [_list("users", [f"{{ user: sys, password: {_quoted(passwords['sys'])} }}"])]),
-        _block(_HOME, [_JETSTREAM, *_residents(all_users, passwords), _exports(confined)]),
-        *(_block(user.name, [_login(user, passwords), _imports(user)]) for user in confined),
+        _block(_SYSTEM, [_list("users", [f"{{ nkey: {keys['sys']} }}"])]),
+        _block(_HOME, [_JETSTREAM, *_residents(all_users, keys), _exports(confined)]),
+        *(_block(user.name, [_login(user, keys), _imports(user)]) for user in confined),
     ]
     return f"{_HEAD}accounts {{\n{''.join(blocks)}}}\nsystem_account: {_SYSTEM}\n"
 
@@ -255,16 +255,16 @@ _JETSTREAM = """    jetstream: {
 """
 
 
-def _residents(all_users: Sequence[User], passwords: Mapping[str, str]) -> tuple[str]:
-    return (_list("users", [_entry(user, passwords) for user in all_users if user.at_home]),)
+def _residents(all_users: Sequence[User], keys: Mapping[str, str]) -> tuple[str]:
+    return (_list("users", [_entry(user, keys) for user in all_users if user.at_home]),)
 
 
-def _login(user: User, passwords: Mapping[str, str]) -> str:
-    return _list("users", [_entry(user, passwords)])
+def _login(user: User, keys: Mapping[str, str]) -> str:
+    return _list("users", [_entry(user, keys)])
 
 
-def _entry(user: User, passwords: Mapping[str, str]) -> str:
-    head = f"user: {user.name}, password: {_quoted(passwords[user.name])}, allowed_connection_types: [STANDARD]"
+def _entry(user: User, keys: Mapping[str, str]) -> str:
+    head = f"nkey: {keys[user.name]}, allowed_connection_types: [STANDARD]"
     if user.free:
         return f"{{ {head} }}"
     rights = f"publish: {{ allow: {_subjects(user.publishes)} }}, subscribe: {{ allow: {_subjects(user.subscribes)} }}"
@@ -321,6 +321,6 @@ def _subjects(subjects: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    assert '"' not in text, "subjects, names and passwords hold no quotes"
+    assert '"' not in text, "subjects and names hold no quotes"
     assert "\\" not in text, "nor backslashes"
     return f'"{text}"'

@@ -1,8 +1,9 @@
 """The store: the folder in which one engine keeps its server's files, views, keys and who it is. One engine at a time owns it.
 
 nats/  views/  spool/  snapshots/        folders, 0700
-nats.conf  users.conf  users.json        the server's configuration; passwords, 0600
+nats.conf  users.conf  users.json        the server's configuration; the seeds of its users, 0600
 engine.json  client.json  server.json    who runs here, how clients reach it, the server's process, 0600
+client.nk                                the seed of clients alone, as the tools of NATS want it, 0600
 key                                      32 random bytes from which the ids of facts are made, 0600
 lock                                     held as long as the engine lives; says by whom, for people
 """
@@ -24,6 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from farebox.core.errors import BadSettings, FareboxError, LogFull, LogUnfit, StoreInUse
+from farebox.log.seeds import is_seed, new_seed
 
 KEY_BYTES = 32
 FOLDERS = ("nats", "views", "spool", "snapshots")
@@ -74,7 +76,10 @@ class EngineRecord(Struct, frozen=True, kw_only=True):
 
 
 class ClientRecord(Struct, frozen=True, kw_only=True):
-    """client.json: how a client logs in."""
+    """client.json: how a client logs in. `password` is a seed, which never leaves this machine (seeds.py).
+
+    On a server of somebody else it may be a password.
+    """
 
     url: str
     user: str
@@ -145,12 +150,15 @@ class Store:
             raise LogUnfit(f"{path} holds {len(found)} bytes instead of {KEY_BYTES}.", hint="Put the backup back.")
         return found
 
-    def passwords(self, names: Iterable[str]) -> dict[str, str]:
-        """Return a password for each name; those that have none yet get one, the others keep theirs."""
-        held = self.read("users.json", dict[str, str]) or {}
-        missing = [name for name in names if name not in held]
-        if missing:
-            held |= {name: secrets.token_urlsafe(32) for name in missing}
+    def seeds(self, names: Iterable[str]) -> dict[str, str]:
+        """Return a seed for each name; those that have none yet get one, the others keep theirs.
+
+        What is no seed is the password of an older farebox: it counts for nothing any more.
+        """
+        known = self.read("users.json", dict[str, str]) or {}
+        held = {name: seed for name, seed in known.items() if is_seed(seed)}
+        held |= {name: new_seed() for name in names if name not in held}
+        if held != known:
             self.write("users.json", msgspec.json.encode(held))
         return held
 

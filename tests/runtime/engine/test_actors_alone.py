@@ -20,7 +20,7 @@ ELSEWHERE = Parts(without=frozenset({"router", "adapter-rehearsal"}))
 
 
 def _login(store, url, user):
-    return Where(url=url, user=user, password=Store(store).passwords([user])[user], inbox_prefix=inbox_prefix(user))
+    return Where(url=url, user=user, password=Store(store).seeds([user])[user], inbox_prefix=inbox_prefix(user))
 
 
 async def test_a_router_and_an_adapter_alone_carry_a_task_and_go_on_when_they_come_back(tmp_path):
