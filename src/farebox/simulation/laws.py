@@ -28,6 +28,7 @@ from farebox.core.events import (
     TaskStarted,
     TaskSubmitted,
 )
+from farebox.core.ids import NONE
 from farebox.core.settings import restore
 from farebox.simulation.history import History
 
@@ -160,12 +161,17 @@ def no_limit_is_passed(world: World, history: History) -> Iterator[str]:
 
 
 def causes_and_fences_are_true(world: World, history: History) -> Iterator[str]:
-    """`cause` is an earlier fact of the same task, `prev` the last sequence under the fence (or before its batch)."""
+    """`cause` is an earlier fact of the same task, `prev` the last sequence under the fence (or before its batch).
+
+    What belongs to no task may have any earlier fact for its cause.
+    """
     ids: dict[str, set[tuple[str, str]]] = {}
     last: dict[str, tuple[int, int]] = {}
     for writer, fact in history.heard:
         if isinstance(fact, Fact) and writer not in {"client", "engine"}:
-            if fact.cause and fact.key not in ids.get(fact.cause, set()) and not isinstance(fact, BatchCompleted):
+            keys = ids.get(fact.cause, set())
+            known = bool(keys) if fact.task == NONE else fact.key in keys
+            if fact.cause and not known:
                 yield f"seq {fact.seq}: the cause {fact.cause!r} of {type(fact).__name__} is no earlier fact of its task"
             guard = subjects.fence_filter(writer, fact)
             before, before_batch = last.get(guard or "", (0, 0))
