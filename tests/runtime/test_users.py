@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from farebox.core.errors import AppendRefused, BadInput
+from farebox.core.errors import AppendRefused, BadInput, LogUnfit
 from farebox.core.subjects import TABLE
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.port import Entry, Fence
-from farebox.runtime.permissions import control_prefix, names, render, users
+from farebox.runtime import greeting
+from farebox.runtime.permissions import CONTROL, control_prefix, names, render, users
 
 PLATFORMS = ("openai", "ollama")
 SUBMITTED = "farebox.log.client.submitted.-.c1.t1"
@@ -95,3 +96,25 @@ async def test_the_log_of_the_port_works_for_confined_users(server):
 
         await engine.serve("farebox.api.status", answer)
         assert await client.request("farebox.api.status", b"well", 2) == b"well?"
+
+
+async def test_a_user_who_comes_while_the_server_runs_can_do_all_that_is_his(server):
+    """One reload makes his account and leaves his requests unanswered (nats-server 2.15): it takes two."""
+    await server.reload((*PLATFORMS, "later"))
+    async with AsyncExitStack() as stack:
+        init, login = server.login("init"), server.login("adapter-later")
+        maker = await JetStreamLog.connect(init.url, password=init.password, inbox_prefix=init.inbox_prefix)
+        stack.push_async_callback(maker.close)
+        await maker.prepare("always", (*PLATFORMS, "later"))
+        log = await JetStreamLog.connect(login.url, password=login.password, inbox_prefix=login.inbox_prefix, control=CONTROL)
+        stack.push_async_callback(log.close)
+        assert await log.append([Entry("farebox.log.adapter.started.later.c1.t1", b"fact")]) == (1,)
+        await (await log.consume("adapter-later", lambda _delivery: None)).close()
+
+
+async def test_a_configuration_that_the_server_refuses_is_said(server):
+    server.store.write("users.conf", b"accounts {")
+    with pytest.raises(LogUnfit, match="refuses its new configuration"):
+        await greeting.reload(server.pid, server.log, 5)
+    with pytest.raises(LogUnfit, match="does not read its configuration"):
+        await greeting.reload(server.pid, server.store.path / "users.conf", 0.1)

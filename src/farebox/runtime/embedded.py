@@ -25,8 +25,8 @@ from typing import Literal
 import msgspec
 
 from farebox.core.errors import BusError, LogFull, LogUnfit
-from farebox.runtime.greeting import answers, write_users
-from farebox.runtime.permissions import inbox_prefix, names
+from farebox.runtime.greeting import answers, reload, write_users
+from farebox.runtime.permissions import inbox_prefix
 from farebox.runtime.store import ClientRecord, Process, ServerRecord, Store, speaking
 
 MAX_FILE_BYTES = 20 * 1024**3
@@ -148,12 +148,7 @@ class EmbeddedServer:
         self._platforms = tuple(platforms)
         self._configure(self._platforms)
         assert self._process is not None, "reload comes after start"
-        self._process.send_signal(signal.SIGHUP)
-        logins = [self.login(name) for name in names(self._platforms)]
-        async with asyncio.timeout(self._start_s):
-            for login in logins:
-                while not await answers(self._port, login.password):
-                    await self._look(self._process)
+        await reload(self._process.pid, self.log, self._start_s)
 
     async def _revive(self) -> None:
         from tenacity import (  # noqa: PLC0415 - rarely needed

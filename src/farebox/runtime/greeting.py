@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from farebox.core.errors import LogUnfit
 from farebox.log.seeds import public_key, signature
 from farebox.runtime.permissions import names, render
 from farebox.runtime.store import Store
 
 ANSWER_S = 1.0
 """Somebody else may listen on the port and say nothing."""
+LOOK_S = 0.01
+_RELOADED = b"Reloaded server configuration"
+_REFUSED = b"Failed to reload"
 _LOOPBACK = "127.0.0.1"
 _INFO = b"INFO "
 
@@ -31,6 +38,25 @@ def write_users(store: Store, platforms: Iterable[str]) -> dict[str, str]:
     seeds = store.seeds(names(lanes))
     store.write("users.conf", render(lanes, {name: public_key(seed) for name, seed in seeds.items()}).encode())
     return seeds
+
+
+async def reload(pid: int, log: Path, timeout_s: float) -> None:
+    """Let the server read its configuration again, twice: the first time makes a new account, but links what it imports to
+    an export that does not know it yet (nats-server 2.15.0: all its requests came to nobody).
+
+    Raises LogUnfit when it refuses or does not do it in time.
+    """  # noqa: D205
+    for _ in range(2):
+        began = len(log.read_bytes())  # noqa: ASYNC240 - a local file
+        os.kill(pid, signal.SIGHUP)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while _RELOADED not in (said := log.read_bytes()[began:]) and _REFUSED not in said:  # noqa: ASYNC110, ASYNC240 - it says so there alone
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise LogUnfit("nats-server does not read its configuration again.", hint=f"Its log: {log}") from None
+        if _RELOADED not in said:
+            raise LogUnfit("nats-server refuses its new configuration.", hint=f"Its log: {log}")
 
 
 async def answers(port: int, seed: str) -> bool:
