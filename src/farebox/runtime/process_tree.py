@@ -61,7 +61,9 @@ def _is_orphan(process: psutil.Process) -> bool:
     pid, _, rest = mark.partition(".")
     started, _, _token = rest.rpartition(".")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
+        owner = psutil.Process(int(pid))
+        # Where nobody reaps it (a container without an init) a killed engine stays as a zombie for ever.
+        return owner.status() == psutil.STATUS_ZOMBIE or f"{owner.create_time():.2f}" != started
     except (psutil.Error, ValueError, OverflowError):
         return pid.isdecimal()
 

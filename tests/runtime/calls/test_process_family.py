@@ -104,6 +104,23 @@ def test_a_mark_names_its_owner_and_is_never_the_same_twice():
     assert all(mark.startswith(f"{os.getpid()}.") for mark in [*marks, new_mark()])
 
 
+@pytest.mark.fault(52)
+async def test_an_engine_that_was_killed_and_that_nobody_reaped_is_gone_all_the_same(soon):
+    engine = subprocess.Popen(["/bin/sleep", "30"])
+    mark = f"{engine.pid}.{psutil.Process(engine.pid).create_time():.2f}.a"
+    child = subprocess.Popen(["/bin/sleep", "30"], env={MARK: mark})
+    try:
+        await soon(lambda: psutil.Process(child.pid).environ().get(MARK) == mark)
+        engine.kill()
+        await soon(lambda: psutil.Process(engine.pid).status() == psutil.STATUS_ZOMBIE)
+        end_orphans()
+        await soon(lambda: is_gone(child.pid))
+    finally:
+        child.kill()
+        child.wait()
+        engine.wait()
+
+
 @pytest.mark.parametrize(("mark", "swept"), [("nonsense", 0), ("x.y.z", 0), ("99999999999999999999.1.a", 1)])
 async def test_only_a_mark_whose_owner_is_gone_is_swept(soon, mark, swept):
     child = subprocess.Popen(["/bin/sleep", "30"], env={MARK: mark})
