@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shutil
-import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,14 +11,13 @@ from farebox.config import Config
 from farebox.core.errors import BadInput, LogUnfit, StoreInUse
 from farebox.discovery import Where
 from farebox.log.jetstream import JetStreamLog
+from farebox.log.names import durable_of
 from farebox.log.port import Position
 from farebox.runtime import backup, founding, trust, witness
-from farebox.runtime.embedded import START_S, EmbeddedServer
-from farebox.runtime.greeting import answers, write_users
-from farebox.runtime.permissions import inbox_prefix, names
-from farebox.runtime.store import ClientRecord, ServerRecord, Store
+from farebox.runtime.embedded import EmbeddedServer
+from farebox.runtime.permissions import inbox_prefix
+from farebox.runtime.store import ClientRecord, Store
 
-LOOK_S = 0.02
 PROOF = ".proof"
 """Where a copy is tried out."""
 MADE_ANEW = ("views", "snapshots")
@@ -63,7 +59,8 @@ async def opened(store: Path, config: Config, where: Where | None = None) -> Asy
 async def found(store: Path, config: Config, where: Where | None = None) -> Kept:
     """Make the streams of a store that never had any, and users and durables for all its platforms. Safe to call again.
 
-    Raises LogMissing when it had streams and they are gone: they are never made anew.
+    Raises LogMissing when it had streams and they are gone: they are never made anew. StoreInUse for a platform that the
+    engine which runs does not know.
     """
     place, platforms = Store(store), list(config.settings.platforms)
     engine, named = place.engine(), where is not None
@@ -71,7 +68,7 @@ async def found(store: Path, config: Config, where: Where | None = None) -> Kept
         where = where or _elsewhere(place)
         if engine is not None and where is None:
             where = _init_of(place, engine.url)
-            await _reload(place, platforms)
+            _refuse_new(place, platforms)
         elif where is None:
             where = await _started(stack, place, config)
         elif engine is None:
@@ -183,14 +180,16 @@ async def _connected(stack: AsyncExitStack, where: Where) -> JetStreamLog:
     return log
 
 
-async def _reload(place: Store, platforms: list[str]) -> None:
-    """Let the server of an engine that runs know users for these platforms too; returns when they may log in."""
-    record = place.read("server.json", ServerRecord)
-    if record is None or record.process is None or not record.process.runs():
-        raise LogUnfit(f"The server of {place.path} does not run.", hint="farebox status")
-    seeds = write_users(place, platforms)
-    os.kill(record.process.pid, signal.SIGHUP)
-    async with asyncio.timeout(START_S):
-        for name in names(platforms):
-            while not await answers(record.port, seeds[name]):  # noqa: ASYNC110 - the server sends no word of it
-                await asyncio.sleep(LOOK_S)
+def _refuse_new(place: Store, platforms: list[str]) -> None:
+    """Raise StoreInUse for platforms that the running engine's server has no users for.
+
+    A server that takes accounts while it runs answers the new ones nothing that it answers itself (consumer info and kin: 503
+    until it is started anew; seen with nats-server 2.15.0, 2026-11).
+    """
+    known = (place.path / "users.conf").read_text("utf-8")
+    new = [platform for platform in platforms if f'"{durable_of(platform)}": {{' not in known]
+    if new:
+        raise StoreInUse(
+            f"The engine that runs has no users for {', '.join(new)}.",
+            hint="Its next start makes them: farebox down && farebox up",
+        )

@@ -11,8 +11,8 @@ from farebox.cli.output import document, line
 def command(*, common: Common = DEFAULT) -> int:
     """Make the log of a new store, and a user and a durable for each platform of the settings.
 
-    Streams are made once: those of a store that had some are never made anew. Call it again after adding a platform; a server
-    that runs takes the new users without being stopped.
+    Streams are made once: those of a store that had some are never made anew. Call it again after adding a platform, while no
+    engine runs; an engine that starts does the same.
     """
     return session.run(lambda: _made(common))
 

@@ -262,23 +262,18 @@ async def test_init_makes_a_log_once_and_never_again(small, tmp_path):
         await keeping.found(store, small.config)
 
 
-async def test_init_beside_a_running_engine_makes_users_for_new_platforms(small):
+async def test_init_beside_a_running_engine_says_what_it_cannot_do(small):
     from farebox.config import load, platform_kinds
 
+    (small.path / "more.toml").write_text('[platforms.extra]\nkind = "rehearsal"\nbilling = "rehearsal"\n')
+    more = load(file=small.path / "more.toml", kinds=platform_kinds())
     async with small.up():
-        (small.path / "more.toml").write_text('[platforms.extra]\nkind = "rehearsal"\nbilling = "rehearsal"\n')
-        more = load(file=small.path / "more.toml", kinds=platform_kinds())
-        kept = await keeping.found(small.store, more)
-        assert kept.running
-        from farebox.log.jetstream import JetStreamLog
-        from farebox.runtime.store import Store
-
-        password = Store(small.store).seeds(["adapter-extra"])["adapter-extra"]
-        log = await JetStreamLog.connect(
-            kept.url, user="adapter-extra", password=password, inbox_prefix="_INBOX_adapter-extra", control="$JS.farebox.API"
-        )
-        assert (await log._streams.consumer("adapter-extra"))["name"] == "adapter-extra"
-        await log.close()
+        assert (await keeping.found(small.store, small.config)).running
+        with pytest.raises(StoreInUse, match="has no users for extra"):
+            await keeping.found(small.store, more)
+    await keeping.found(small.store, more)
+    async with keeping.opened(small.store, more) as kept:
+        assert (await kept.log._streams.consumer("adapter-extra"))["name"] == "adapter-extra"
 
 
 async def test_an_empty_log_can_be_copied_and_put_back(small, tmp_path):
