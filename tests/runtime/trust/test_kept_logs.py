@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from farebox import client, discovery, keeping
+from farebox import client, discovery, engines, keeping
+from farebox.config import load, platform_kinds
 from farebox.core import events
 from farebox.core.errors import BackupUnfit, BadInput, LogDamaged, LogMissing, LogShortened, LogUnfit, StoreInUse
 from farebox.log.port import Entry
@@ -162,8 +163,6 @@ async def test_row_73_the_views_of_a_restored_log_say_the_same(small, tmp_path):
     other = small.copied(tmp_path / "other")
     shutil.rmtree(other.store)
     await keeping.put_back(tmp_path / "copy", other.store, other.config)
-    from farebox import engines
-
     async with engines.offline(other.store, other.config) as hosted:
         assert await hosted.engine.projection.ask(hosted.engine._views.digest) == before
         assert hosted.engine._views.checkpoint.digest == mark.digest
@@ -263,8 +262,6 @@ async def test_init_makes_a_log_once_and_never_again(small, tmp_path):
 
 
 async def test_init_beside_a_running_engine_says_what_it_cannot_do(small):
-    from farebox.config import load, platform_kinds
-
     (small.path / "more.toml").write_text('[platforms.extra]\nkind = "rehearsal"\nbilling = "rehearsal"\n')
     more = load(file=small.path / "more.toml", kinds=platform_kinds())
     async with small.up():
@@ -284,3 +281,54 @@ async def test_an_empty_log_can_be_copied_and_put_back(small, tmp_path):
     assert made.manifest.mark.seq == 0
     await keeping.put_back(tmp_path / "copy", tmp_path / "again", small.config)
     assert backup.read(tmp_path / "copy") == made.manifest
+
+
+async def test_a_log_on_a_server_elsewhere_is_kept_like_any_other(own_server, small, tmp_path):
+    where = discovery.Where(url=own_server.url)
+    store, copy = tmp_path / "new", tmp_path / "copy"
+    await keeping.found(store, small.config, where)
+    async with engines.joined(where, store, small.config), client.joined(discovery.of_store(store)) as found:
+        await (await found.submit(LARGE, platform="rehearsal")).result()
+        async with keeping.opened(store, small.config) as kept:
+            assert kept.url == own_server.url
+            made = await keeping.copied(kept, copy)
+    async with keeping.opened(store, small.config) as kept:
+        await keeping.copied(kept, copy)
+        await keeping.accepted(kept)
+        await kept.log._streams._api("STREAM.DELETE.FAREBOX", {})
+    with pytest.raises(LogMissing, match="was made once"):
+        await keeping.found(store, small.config, where)
+    with pytest.raises(LogMissing):
+        async with engines.joined(where, store, small.config):
+            pass
+    manifest = await keeping.put_back(copy, tmp_path / "again", small.config, where)
+    assert manifest.mark.seq >= made.manifest.mark.seq
+    async with engines.joined(where, tmp_path / "again", small.config):
+        pass
+
+
+async def test_under_100ms_a_short_loss_makes_the_views_anew_and_stops_nobody(small, caplog):
+    """The witness of this store is older than what was lost, as it is under 100ms."""
+    seen = witness.read(small.store)
+    await small.run("later")
+    faster = load(file=small.path / "farebox.toml", kinds=platform_kinds(), flags={"engine.durability": "100ms"})
+    block = small.blocks[-1]
+    block.write_bytes(block.read_bytes()[:-7])
+    small.forget_index()
+    (small.store / "witness").write_bytes(witness._framed(seen))
+    assert isinstance(await small.refusal(), LogShortened)
+    async with engines.embedded(small.store, faster):
+        pass
+    assert "they are made anew" in caplog.text
+    assert (await audited(small)).faults == ()
+
+
+async def test_rows_57_and_58_views_that_are_damaged_or_deleted_are_made_anew_with_the_same_digest(small):
+    before, mark = views_digest(small)
+    path = small.store / "views" / "ledger.duckdb"
+    for damage in (path.unlink, lambda: path.write_bytes(b"garbage" * 1000)):
+        damage()
+        async with engines.offline(small.store, small.config):
+            pass
+        after, found = views_digest(small)
+        assert (after, found.digest) == (before, mark.digest)
