@@ -251,6 +251,8 @@ async def _prepared(place: Store, log: Any, config: Config, platforms: list[str]
     if known:
         await founding.check_there(place, log)
     await log.prepare(config.settings.durability, platforms, config.bus.replicas)
+    if not elsewhere and config.settings.durability != "always":
+        await asyncio.to_thread(founding.settle, place)
     if not known:
         founding.note_founded(place, elsewhere)
     await log.check()

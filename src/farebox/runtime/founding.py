@@ -6,6 +6,7 @@ head cannot be read: an empty one in its place would bury it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -51,6 +52,20 @@ def note_founded(place: Store, elsewhere: str = "") -> None:
     """Note, on disk, that they were."""
     where = f"{ELSEWHERE}{elsewhere}\n" if elsewhere else ""
     place.write(INITIALISED, f"The streams of this store were made. Do not remove.\n{where}".encode())
+
+
+def settle(place: Store) -> None:
+    """Put the heads of the streams on disk: under `100ms` their server leaves that to the system, for half a minute.
+
+    Without it a power cut soon after the founding takes the whole log (seen with nats-server 2.15.0 on ext4, 2026-11).
+    """
+    for folder, _, names in os.walk(place.path / "nats"):
+        for path in (*(Path(folder, name) for name in names if name.startswith("meta.")), Path(folder)):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def elsewhere(place: Store) -> str:
