@@ -21,7 +21,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         told.append(f"! {len(parked) - PARKED_MAX} more are parked: farebox dead list")
     rest = len(letters) - len(parked)
     if rest:
-        told.append(f"! {rest} {'fact is' if rest == 1 else 'facts are'} stopped, and what hangs on them: farebox dead list")
+        words = "fact is stopped, and what hangs on it" if rest == 1 else "facts are stopped, and what hangs on them"
+        told.append(f"! {rest} {words}: farebox dead list")
     return told
 
 
@@ -36,5 +37,5 @@ def question(asked: Mapping[str, Any]) -> str:
 
 
 def _parked(letter: Mapping[str, Any]) -> str:
-    what = f"task {letter['task']}" if letter["task"] not in {"", "-"} else f"fact {letter['seq']}"
-    return f"! {what} is parked at fact {letter['seq']}: written by a newer farebox, upgrade this one"
+    what = f"task {letter['task']} is parked at" if letter["task"] not in {"", "-"} else "The log is not understood from"
+    return f"! {what} fact {letter['seq']}: written by a newer farebox, upgrade this one"
