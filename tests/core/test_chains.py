@@ -16,60 +16,64 @@ def reserved(seq, prev, task="t"):
     return e.QuotaReserved(id=f"q{seq}", chain="c", task=task, platform="p", seq=seq, prev=prev)
 
 
+def take(chains, fact, writer):
+    return chains.checked(fact, subjects.subject_of(writer, fact))
+
+
 def broken(chains, fact, writer):
     with pytest.raises(BrokenChain, match="was written on top of fact"):
-        chains.check(fact, writer)
+        take(chains, fact, writer)
 
 
 def test_facts_on_top_of_each_other_hold():
     chains = Chains()
-    chains.check(routed(1, 0), "router")
-    chains.check(routed(5, 1), "router")
-    chains.check(e.TaskSubmitted(chain="c", task="u", seq=6), "client")
+    take(chains, routed(1, 0), "router")
+    take(chains, routed(5, 1), "router")
+    take(chains, e.TaskSubmitted(chain="c", task="u", seq=6), "client")
 
 
 def test_a_fact_on_top_of_one_that_never_was_is_broken_and_so_is_what_follows():
     chains = Chains()
-    chains.check(routed(1, 0), "router")
+    take(chains, routed(1, 0), "router")
     broken(chains, routed(5, 3), "router")
     broken(chains, routed(6, 5), "router")
-    chains.check(routed(7, 0, "other"), "router")
-    chains.check(routed(8, 1), "router")
+    take(chains, routed(7, 0, "other"), "router")
+    take(chains, routed(8, 1), "router")
 
 
 def test_facts_of_one_append_share_what_they_were_written_on():
     chains = Chains()
     for seq in (1, 2, 3):
-        chains.check(reserved(seq, 0, f"t{seq}"), "quota")
-    chains.check(reserved(4, 3), "quota")
+        take(chains, reserved(seq, 0, f"t{seq}"), "quota")
+    take(chains, reserved(4, 3), "quota")
 
 
 def test_one_broken_word_of_quota_does_not_break_all_of_quota():
     chains = Chains()
-    chains.check(reserved(1, 0), "quota")
+    take(chains, reserved(1, 0), "quota")
     broken(chains, reserved(2, 99), "quota")
-    chains.check(reserved(3, 2), "quota")
+    take(chains, reserved(3, 2), "quota")
 
 
 def test_before_the_reading_began_nothing_is_doubted():
     chains = Chains(since=10)
-    chains.check(routed(11, 7), "router")
+    take(chains, routed(11, 7), "router")
     broken(Chains(since=10), routed(12, 11), "router")
 
 
 def test_what_was_forgotten_is_not_doubted():
     chains = Chains(kept_max=4)
     for seq in range(1, 7):
-        chains.check(routed(seq, 0, f"t{seq}"), "router")
-    chains.check(routed(7, 1, "t1"), "router")
+        take(chains, routed(seq, 0, f"t{seq}"), "router")
+    take(chains, routed(7, 1, "t1"), "router")
     broken(chains, routed(8, 4, "t6"), "router")
 
 
 def test_a_client_need_not_say_what_it_knew_but_may_not_invent_it():
     chains = Chains()
     cancel = e.TaskCancelRequested(chain="c", task="t", seq=3)
-    chains.check(cancel, "client")
-    chains.check(e.TaskCancelRequested(chain="c", task="t", seq=4), "client")
+    take(chains, cancel, "client")
+    take(chains, e.TaskCancelRequested(chain="c", task="t", seq=4), "client")
     broken(chains, e.TaskCancelRequested(chain="c", task="t", seq=5, prev=9), "client")
 
 
@@ -87,12 +91,12 @@ def test_a_fact_that_nobody_can_read_is_followed_all_the_same(writer):
     chains = Chains()
     chains.skip(3, subjects.subject_of(writer, fact))
     chains.skip(8, subjects.subject_of(writer, fact))
-    assert chains.checked(fact, writer) is fact
+    assert take(chains, fact, writer) is fact
 
 
 @pytest.mark.parametrize("subject", ["farebox.log.late.result.p.c.t", "farebox.log.nobody.x.-.c.t", "something else"])
 def test_what_has_no_fence_leaves_no_trace(subject):
     chains = Chains()
     chains.skip(3, subject)
-    chains.check(e.LateResult(chain="c", task="t", platform="p", seq=4), "late")
+    take(chains, e.LateResult(chain="c", task="t", platform="p", seq=4), "late")
     assert not chains._ends

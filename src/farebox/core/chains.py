@@ -6,24 +6,15 @@ somebody wrote without a fence and said what is not true.
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from farebox.core import subjects
-from farebox.core.errors import BadFact, BrokenChain
+from farebox.core.errors import BrokenChain
 from farebox.core.events import Fact
 from farebox.core.subjects import Guard
 
 KEPT_MAX = 50_000
 """Fences whose last fact is remembered; about 200 bytes each."""
-FREE = frozenset({"client", "engine"})
+FREE = (f"{subjects.LOG}.client.", f"{subjects.LOG}.engine.")
 """Writers that need not say what they knew; what they say they knew must have been there."""
-
-
-class _End(Struct, gc=False):
-    """The last fact below a fence, and what it was written on top of."""
-
-    seq: int
-    prev: int
 
 
 class Chains:
@@ -32,74 +23,71 @@ class Chains:
     def __init__(self, since: int = 0, kept_max: int = KEPT_MAX) -> None:
         self._since = since
         self._kept_max = kept_max
-        self._ends: dict[str, _End] = {}
+        self._ends: dict[str, tuple[int, int]] = {}
 
-    def check(self, fact: Fact, writer: str) -> None:
-        """Take the next fact in log order. Raises BrokenChain if it follows one that its fence never had.
+    def check(self, fact: Fact, subject: str) -> None:
+        """Take the next fact in log order, read from `subject`. Raises BrokenChain if it follows one its fence never had.
 
         What follows a broken fact of a task is broken too. All of quota is one chain, so there only the fact itself counts.
         """
-        guard = subjects.fence_filter(writer, fact)
-        if guard is None:
+        fence = _fence_of(subject)
+        if not fence:
             return
-        end = self._ends.get(guard)
-        holds = self._holds(fact, writer, end)
-        if holds or guard == _QUOTA:
-            self._keep(guard, _End(fact.seq, fact.prev))
+        end = self._ends.get(fence)
+        holds = self._holds(fact.prev, subject, end)
+        if holds or fence == _QUOTA:
+            self._keep(fence, (fact.seq, fact.prev))
         if not holds:
-            known = f"fact {end.seq}" if end is not None else "none"
+            known = f"fact {end[0]}" if end is not None else "none"
             raise BrokenChain(
-                f"{type(fact).__name__} was written on top of fact {fact.prev}, but the last one below {guard} is {known}."
+                f"{type(fact).__name__} was written on top of fact {fact.prev}, but the last one of {fence} is {known}."
             )
 
-    def checked[Kind: Fact](self, fact: Kind, writer: str) -> Kind:
+    def checked[Kind: Fact](self, fact: Kind, subject: str) -> Kind:
         """Return the fact once `check` has passed it."""
-        self.check(fact, writer)
+        self.check(fact, subject)
         return fact
 
     def skip(self, seq: int, subject: str) -> None:
         """Pass over a fact that nobody can read: the next one below its fence follows it all the same."""
-        try:
-            guard = _guard_of(subject)
-        except BadFact:
-            return
-        if guard is not None:
-            end = self._ends.get(guard)
-            self._keep(guard, _End(seq, end.seq if end is not None else 0))
+        fence = _fence_of(subject)
+        if fence:
+            self._keep(fence, (seq, self._ends.get(fence, (0, 0))[0]))
 
-    def _holds(self, fact: Fact, writer: str, end: _End | None) -> bool:
+    def _holds(self, prev: int, subject: str, end: tuple[int, int] | None) -> bool:
         if end is None:
-            return fact.prev <= self._since
-        if writer in FREE:
-            return fact.prev <= end.seq
+            return prev <= self._since
         # Facts that were stored together share what they were written on top of.
-        return fact.prev in {end.seq, end.prev}
+        return prev in end or (subject.startswith(FREE) and prev <= end[0])
 
-    def _keep(self, guard: str, end: _End) -> None:
-        self._ends.pop(guard, None)
-        self._ends[guard] = end
+    def _keep(self, fence: str, end: tuple[int, int]) -> None:
+        self._ends.pop(fence, None)
+        self._ends[fence] = end
         if len(self._ends) > self._kept_max:
             for old in list(self._ends)[: self._kept_max // 2]:
-                self._since = max(self._since, self._ends.pop(old).seq)
+                self._since = max(self._since, self._ends.pop(old)[0])
 
 
-_QUOTA = f"{subjects.LOG}.quota.>"
+_QUOTA = "quota"
+_GUARDS = {f"{row.writer}.{row.token}": row.guard for row in subjects.TABLE}
 
 
-def _guard_of(subject: str) -> str | None:
-    """Return the filter of the fence of whatever stands on this subject. Raises BadFact when it is none of ours."""
-    place = subjects.parse(subject)
-    row = subjects.BY_TOKEN.get((place.writer, place.token))
-    match None if row is None else row.guard:
-        case Guard.OWN_FIRST | Guard.OWN_LAST:
-            return subject
-        case Guard.ROUTER:
-            return f"{subjects.LOG}.router.*.*.{place.chain}.{place.task}"
+def _fence_of(subject: str) -> str:
+    """Return a name for the fence of whatever stands on this subject, empty where there is none.
+
+    The subject was held against the fact before, so nothing is looked at twice: this is on the way of every fact.
+    """
+    tokens = subject.split(".", 5)
+    if len(tokens) < 6:
+        return ""
+    match _GUARDS.get(f"{tokens[2]}.{tokens[3]}"):
         case Guard.QUOTA:
             return _QUOTA
+        case Guard.ROUTER | Guard.HANDOFF:
+            return f"{tokens[2]} {tokens[5]}"
         case Guard.LANE:
-            return f"{subjects.LOG}.adapter.*.{place.lane}.{place.chain}.{place.task}"
-        case Guard.HANDOFF:
-            return f"{subjects.LOG}.handoff.created.*.{place.chain}.{place.task}"
+            return f"{tokens[4]} {tokens[5]}"
+        case Guard.OWN_FIRST | Guard.OWN_LAST:
+            return subject
         case _:
-            return None
+            return ""

@@ -89,13 +89,14 @@ _MUST: dict[str, dict[str, Any]] = {
     names.STREAM: {
         "subjects": [ALL],
         "storage": "file",
+        "retention": "limits",
         "discard": "new",
         "deny_delete": True,
         "deny_purge": True,
         "allow_direct": True,
         "allow_atomic": True,
     },
-    names.BUCKET_STREAM: {"storage": "file", "discard": "new", "allow_direct": True},
+    names.BUCKET_STREAM: {"storage": "file", "retention": "limits", "discard": "new", "allow_direct": True},
     names.LIVE_STREAM: {"subjects": ["farebox.live.>"]},
     names.DEAD_STREAM: {"storage": "file"},
 }
@@ -106,6 +107,7 @@ _MUST_NOT: dict[str, tuple[str, ...]] = {
     ),
     names.BUCKET_STREAM: ("max_age", "allow_msg_ttl", "allow_rollup_hdrs", "persist_mode", "sealed", "mirror", "sources"),
 }  # fmt: skip
+_LARGEST = {names.STREAM: BODY_BYTES_MAX}
 _UNLIMITED = ("max_msgs", "max_msgs_per_subject")
 
 
@@ -167,6 +169,12 @@ class Streams:
         found = await self._ask(f"CONSUMER.INFO.{names.STREAM}.{durable}", {})
         if found is None:
             raise LogUnfit(f"The durable {durable} is missing.", hint="An engine makes it when it starts: farebox up")
+        for key, wanted in {"filter_subject": names.durable_filter(durable), "ack_policy": "explicit"}.items():
+            if found["config"].get(key) != wanted:
+                raise LogUnfit(
+                    f"The durable {durable} has {key} = {found['config'].get(key)}, but it must be {wanted}.",
+                    hint="Somebody changed it: remove it, the next start makes it as it was.",
+                )
         return found
 
     async def follower(self, consumer: str, start: int, only: str) -> None:
@@ -242,6 +250,8 @@ def _check_config(name: str, config: Mapping[str, Any]) -> None:
         value = config.get(key)
         if value and value != "default":
             raise LogUnfit(f"The stream {name} has {key} = {value}, but it must not be set.")
+    if 0 < config.get("max_msg_size", -1) < _LARGEST.get(name, 0):
+        raise LogUnfit(f"The stream {name} has max_msg_size = {config['max_msg_size']}, but facts may have {_LARGEST[name]}.")
     for key in _UNLIMITED if name in _MUST_NOT else ():
         if config.get(key, -1) > 0:
             raise LogUnfit(f"The stream {name} has {key} = {config.get(key)}, but it must be without limit.")

@@ -132,7 +132,7 @@ class Audit:
             return
         writer = stored.subject.split(".", 3)[2]
         try:
-            self._chains.check(fact, writer)
+            self._chains.check(fact, stored.subject)
         except BadFact as bad:
             self._blame(stored.seq, bad.code, f"does not follow: {bad.message}")
         self._note(fact, writer)

@@ -131,9 +131,7 @@ class Follower:
         What a later farebox wrote parks its task. Raises NewerFact where that is not enough.
         """
         try:
-            return self._chains.checked(
-                wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms), stored.subject.split(".", 3)[2]
-            )
+            return self._chains.checked(wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms), stored.subject)
         except wire.NewerFact as newer:
             self._chains.skip(stored.seq, stored.subject)
             log_.warning("parked at fact %d on %s: %s", stored.seq, stored.subject, newer)
