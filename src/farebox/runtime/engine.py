@@ -34,7 +34,7 @@ from farebox.runtime.mind import Mind
 from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.projection import Projection
 from farebox.runtime.service import Service
-from farebox.runtime.spool import Spool
+from farebox.runtime.spool import LINGER_S, Spool
 from farebox.runtime.witness import Witness
 from farebox.runtime.worker import Worker
 
@@ -216,7 +216,7 @@ class Engine:
         adapter = next((actor for actor in self._actors if actor.perform is not None), None)
         if adapter is None:
             return
-        self._spool = Spool(self._folder / "spool" / "journal")
+        self._spool = Spool(self._folder / "spool" / "journal", linger_s=LINGER_S[self.settings.durability])
         for name, settings in self._local.items():
             if settings.enabled:
                 worker = self._worker(self._spool, adapter, name, settings)

@@ -37,6 +37,7 @@ ROOM_BYTES = 8 * 1024 * 1024
 """With less room than this no call is made whose answer might find none."""
 LOOK_S = 1.0
 """A file system does not tell when it has room again."""
+LINGER_S = {"always": 0.0, "100ms": 1.0}
 COMPACT_BYTES = 64 * 1024 * 1024
 """A journal that grew by so much is begun anew with what is open."""
 
@@ -46,10 +47,12 @@ _decoder = msgspec.json.Decoder(Line)
 class Spool:
     """The journal of one store. `owner` names it in TaskStarted, so that only its own marks are trusted."""
 
-    def __init__(self, path: Path, compact_bytes: int = COMPACT_BYTES) -> None:
+    def __init__(self, path: Path, compact_bytes: int = COMPACT_BYTES, linger_s: float = 0.0) -> None:
+        """`linger_s`: for so long what the log acknowledged is kept nevertheless, because a power cut may take it back."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
         self._compact_bytes = compact_bytes
+        self._linger_s = linger_s
         self._written = self._open_bytes = 0
         self._torn = False
         self.sending: set[str] = set()
@@ -106,6 +109,14 @@ class Spool:
 
     def forget(self, key: str) -> None:
         """The outcome is in the log: the journal need not keep it. Not awaited; a lost line only means a second look."""
+        if self._linger_s:
+            asyncio.get_running_loop().call_later(self._linger_s, self._forget, key)
+        else:
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        if self._file < 0:
+            return  # closed meanwhile: the next start has its second look
         self.sending.discard(key)
         self.outcomes.pop(key, None)
         self._queue(Line(key, "done"))

@@ -33,6 +33,7 @@ from farebox.log.port import Delivery, Entry, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
 from farebox.runtime.lane import PAUSE_S, Lane, Recent, is_anothers, key_of, name_of, not_used, set_aside
+from farebox.runtime.lost import LostStarts
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
@@ -75,6 +76,7 @@ class Worker:
         self.platform = platform
         self._settings = settings
         self._lane = Lane(log, committer, adapter, platform, recent)
+        self._lost = LostStarts(platform, self._lane, spool)
         self._cancels: dict[str, None] = {}
         self._secret = secret
         self._boot = boot
@@ -88,12 +90,9 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to hear cancels and reservations, and go on with what the last life of this store left in the spool."""
-        cancels = f"{subjects.LOG}.client.cancel_requested.>"
-        self._subscriptions.append(await self._log.listen(cancels, self._on_cancel))
-        for key in sorted({*self._spool.sending, *self._spool.outcomes}):
-            platform, chain, task, epoch = key.split(".")
-            if platform == self.platform:
-                self._spawn(self._recover(key, chain, task, int(epoch)))
+        self._subscriptions.append(await self._log.listen(f"{subjects.LOG}.client.cancel_requested.>", self._on_cancel))
+        for key in await self._lost.look():
+            self._spawn(self._recover(key))
         self._subscriptions.append(await self._log.consume(f"adapter-{self.platform}", self._on_delivery))
         self._heartbeat = asyncio.ensure_future(self._beat())
 
@@ -222,18 +221,18 @@ class Worker:
         running = self._running[name] = Running(self._taken, [*deliveries])
         return running
 
-    async def _recover(self, key: str, chain: str, task: str, epoch: int) -> None:
+    async def _recover(self, key: str) -> None:
         """End at once what an earlier life of this store had begun: the log would hand it out only after the ack wait."""
+        _, chain, task, epoch = key.split(".")
         try:
             reserved = await self._lane.reserved(chain, task)
             state = None if reserved is None else await self._lane.load(reserved, whole=True)
-            outcome = self._spool.outcomes.get(key)
-            if reserved is None or state is None or state.started is None:
-                self._spool.forget(key)
-            elif outcome is not None:
+            if self._lost.finds(key, state and state.started) or reserved is None or state is None:
+                await (asyncio.sleep(0) if reserved is None else self._resume(reserved))
+            elif (outcome := self._spool.outcomes.get(key)) is not None:
                 # Not by way of the reservation: the lane may go on meanwhile, and then this answer is late.
                 await self._holding(f"{chain}.{task}.{outcome.attempt}", lambda held: self._offer(key, reserved, state, held))
-            elif state.started.seq == epoch and state.started.attempt == reserved.attempt:
+            elif state.started.seq == int(epoch) and state.started.attempt == reserved.attempt:
                 await self._resume(reserved)
             else:
                 self._spool.forget(key)
@@ -244,7 +243,7 @@ class Worker:
             log_.info("%s %s: %s; trying again", self.platform, key, error)
             await asyncio.sleep(PAUSE_S)
             if not self._stopping.is_set():
-                self._spawn(self._recover(key, chain, task, epoch))
+                self._spawn(self._recover(key))
 
     async def _offer(self, key: str, reserved: QuotaReserved, state: Any, running: Running) -> None:
         if (outcome := self._spool.outcomes.get(key)) is not None:
@@ -315,8 +314,7 @@ class Worker:
         return self._stamped(said[0], running.number) if said else None
 
     def _stamped(self, fact: Fact, number: int) -> Fact:
-        # The boot is part of the id: two lives of an adapter may see two different outcomes of one attempt. The number is,
-        # because a reservation may come again, as if for the first time: what was started then is not what is started now.
+        # With the boot, because two lives of an adapter may see two outcomes; with the number, as reservations come again.
         fact_id = ids.of_fact(self._secret, f"adapter.{self._boot}", fact.cause, type(fact).__name__, number)
         if isinstance(fact, TaskStarted):
             return msgspec.structs.replace(fact, id=fact_id, adapter=self._spool.owner, boot=self._boot)
@@ -324,6 +322,8 @@ class Worker:
 
     async def _call(self, state: Any, started: TaskStarted, running: Running) -> CallEnded:
         """Make the one call of the attempt, after the mark in the spool; keep its outcome there before anything else."""
+        if (known := await self._lost.answer(started)) is not None:
+            return known
         key = key_of(self.platform, started)
         assert self._adapter.perform is not None, "the adapter says what to perform"
         call = AttemptCall(self._log, self._kind, self._settings, self._environ, started)

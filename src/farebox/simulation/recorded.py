@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
@@ -18,7 +18,6 @@ from farebox.core.events import CostRecorded, SettingsAdopted, TaskCompleted, Ta
 from farebox.core.settings import PlatformSettings, restore
 from farebox.core.trail import id_of
 from farebox.log.port import Stored
-from farebox.rehearsal.books import Line
 from farebox.simulation import laws
 from farebox.simulation.history import History
 
@@ -37,6 +36,25 @@ ALONE: tuple[laws.Law, ...] = (
     laws.nothing_is_handed_on_unfinished,
 )
 """Laws that need the log only."""
+
+
+class Line(Protocol):
+    """A line of a provider's books, as rehearsal/books.py writes it."""
+
+    @property
+    def mark(self) -> str:
+        """What stands for the text that was asked."""
+        ...
+
+    @property
+    def charged(self) -> bool:
+        """Whether it wants money for it."""
+        ...
+
+    @property
+    def usd(self) -> str | None:
+        """How much, US dollars; None without a price."""
+        ...
 
 
 class _Settings(Struct):

@@ -192,3 +192,25 @@ async def test_large_outcomes_that_are_open_are_not_written_anew_with_each_line(
     again = Spool(tmp_path / "journal")
     assert (len(again.sending), again.outcomes[KEY]) == (200, ended(7, text="x" * 100_000))
     await again.close()
+
+
+@pytest.mark.fault(6)
+async def test_under_100ms_what_the_log_acknowledged_is_kept_a_while_because_a_power_cut_may_take_it_back(tmp_path, ended):
+    spool = Spool(tmp_path / "journal", linger_s=0.2)
+    await spool.mark_sending("p.c.t.1")
+    await spool.keep("p.c.t.1", ended(1, "s"))
+    spool.forget("p.c.t.1")
+    await spool.mark_sending("p.c.t.2")  # a sync after it
+    again = Spool(tmp_path / "journal")
+    assert set(again.outcomes) == {"p.c.t.1"}
+    await again.close()
+    spool = Spool(tmp_path / "journal", linger_s=0.2)
+    spool.forget("p.c.t.1")
+    async with asyncio.timeout(5):
+        while spool.outcomes:
+            await asyncio.sleep(0.01)
+    assert spool.sending == {"p.c.t.2"}
+    spool.forget("p.c.t.2")
+    await spool.close()
+    await asyncio.sleep(0.3)
+    assert spool.sending == {"p.c.t.2"}, "closed meanwhile: the next start has its second look"
