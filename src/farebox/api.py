@@ -40,6 +40,14 @@ async def trouble(log: Log, *, timeout_s: float = TROUBLE_S) -> FareboxError | N
     return raised(told) if told else None
 
 
+async def waiting(log: Log, *, timeout_s: float = TROUBLE_S) -> list[str]:
+    """Return the ids of the tasks that wait for a person's decision; none if nobody answers."""
+    try:
+        return list((await ask(log, "info", {}, timeout_s=timeout_s)).get("decisions") or ())
+    except FareboxError:
+        return []
+
+
 def raised(error: Json) -> FareboxError:
     """Return the error that an engine's answer holds, of our class for its code."""
     code, message, hint = (str(error.get(key, "")) for key in ("code", "message", "hint"))

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors import quota
-from farebox.core.actor import Wake
+from farebox.core.actor import Parked, Wake
 from farebox.core.events import QuotaRefused, QuotaReserved, TaskCancelRequested, TaskCompleted, TaskRouted
 from farebox.core.terms import Candidate, Fault
 
@@ -57,3 +57,12 @@ def test_a_state_that_only_folds_does_not_grow(not_before_ms):
 def test_it_can_be_asked_whose_slots_are_in_use():
     reserved = QuotaReserved(chain="c", task="a", attempt=1, platform="p", seq=2)
     assert quota.held(folded(quota.Quota(limits={"p": 1}), routed("a", 1), reserved)) == [("p", "c", "a")]
+
+
+def test_a_task_that_a_later_farebox_spoke_of_leaves_the_line_and_the_next_gets_the_slot():
+    state = quota.ACTOR.new()
+    state.limits = {"p": 1}
+    state = folded(state, routed("a", 1), routed("b", 2), Parked(chain="c", task="a", seq=3, at_ms=3, reason="later"))
+    (said,) = quota.decide(state, Wake(10))
+    assert (type(said), said.task) == (QuotaReserved, "b")
+    assert "c.a" not in state.waiting

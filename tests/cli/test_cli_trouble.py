@@ -53,6 +53,28 @@ async def test_a_trouble_is_said_once_and_its_end_once(store, capsys, monkeypatc
     assert capsys.readouterr().err.splitlines() == lines
 
 
+async def test_what_waits_for_a_decision_is_said_once_and_only_of_ones_own(store, capsys, monkeypatch):
+    monkeypatch.setattr(trouble, "FIRST_S", 0)
+    monkeypatch.setattr(trouble, "AGAIN_S", 0.001)
+    log, asked = MemoryLog(store), []
+
+    async def info(_body):
+        asked.append(1)
+        return msgspec.json.encode({"schema": "farebox.info/1", "trouble": None, "decisions": ["other", "b", "b-2", "bb"]})
+
+    await log.serve(f"{API}.info", info)
+    async with trouble.troubles_said(Common(), log, "b"):
+        while len(asked) < 8:
+            await asyncio.sleep(0.001)
+    assert capsys.readouterr().err.splitlines() == [
+        f"Task {task} was interrupted and waits for your decision. See: farebox status {task}" for task in ("b", "b-2")
+    ]
+
+
+async def test_nobody_who_answers_is_nothing_that_waits(store):
+    assert await api.waiting(MemoryLog(store)) == []
+
+
 async def test_who_is_answered_soon_does_not_ask(store):
     log, asked = await engine(store, FULL)
     async with trouble.troubles_said(Common(), log):

@@ -154,7 +154,7 @@ async def _run(
             resume=resume,
             source=lines.name if lines else "",
         )
-        async with troubles_said(common, client.log), batch:
+        async with troubles_said(common, client.log, batch.id), batch:
             note(common, f"batch {batch.id} · {batch.total} tasks · {parallel} at once")
             interrupted = await _followed(common, batch, results)
     return _ended(common, batch, results, interrupted=interrupted, resumed=resume is not None)

@@ -85,7 +85,7 @@ async def _waited(common: Common, spec: TaskSpec, *, streams: bool) -> int:
         output = AnswerOutput(common, task_id, streams=streams, payers=await _payers(client))
         sending = asyncio.ensure_future(client.send(spec, task_id=task_id))
         try:
-            async with output.waiting(sending), troubles_said(common, client.log):
+            async with output.waiting(sending), troubles_said(common, client.log, task_id):
                 result = await _shown(await asyncio.shield(sending), output)
         except asyncio.CancelledError:
             # What is on its way to the log gets there, and is cancelled like what runs: no task goes on unsaid.
