@@ -6,6 +6,9 @@ import pytest
 
 from farebox.core.errors import LogUnfit
 from farebox.log.jetstream import JetStreamLog
+from farebox.log.streams import Sizes, stream_configs
+
+SMALL = Sizes(log_bytes=64 << 20, blob_bytes=16 << 20, live_bytes=1 << 20, dead_bytes=1 << 20)
 
 
 @pytest.fixture
@@ -16,10 +19,8 @@ async def log(account):
 
 
 async def made_with(log, **changes):
-    from farebox.log.streams import Sizes, stream_configs
-
     await log._streams._api(
-        "STREAM.CREATE.FAREBOX", {"name": "FAREBOX", **stream_configs("always", 1, Sizes())["FAREBOX"], **changes}
+        "STREAM.CREATE.FAREBOX", {"name": "FAREBOX", **stream_configs("always", 1, SMALL)["FAREBOX"], **changes}
     )
 
 
@@ -48,7 +49,7 @@ async def test_a_stream_that_would_lose_facts_is_refused(log, changes, words):
     ],
 )
 async def test_a_durable_that_somebody_changed_is_refused(log, changes, words):
-    await log.prepare("always", ["owl"])
+    await log.prepare("always", ["owl"], sizes=SMALL)
     await log._streams.drop("adapter-owl")
     config = {
         "durable_name": "adapter-owl",

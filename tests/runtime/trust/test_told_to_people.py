@@ -31,6 +31,7 @@ async def farebox(place, *arguments):
     return child.returncode, out.decode(), errors.decode()
 
 
+@pytest.mark.chaos
 async def test_up_and_status_say_in_one_line_why_there_is_no_engine(small):
     block = small.blocks[-1]
     block.write_bytes(block.read_bytes()[:-7])
@@ -50,6 +51,7 @@ async def test_up_and_status_say_in_one_line_why_there_is_no_engine(small):
     assert (await farebox(small, "status"))[0] == 0
 
 
+@pytest.mark.chaos
 async def test_audit_backup_and_restore_from_the_command_line(small, tmp_path):
     code, out, _ = await farebox(small, "audit", "verify")
     assert code == 0
