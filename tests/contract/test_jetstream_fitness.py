@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.js.object_store import ObjectStore
 
 from farebox.core.errors import AccessDenied, LogUnfit, NotReachable
-from farebox.log import names
+from farebox.log import dead, names
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.raw_client import RawClient, Reply, status_of
 from farebox.log.streams import Sizes, _check_config, stream_configs
@@ -301,3 +301,30 @@ def test_headers_are_read_only_when_asked_for():
     assert (reply.status, reply.field("Nats-Pending-Messages"), reply.field("Nats-Pending")) == (408, "7", "")
     assert status_of(b"NATS/1.0\r\nX: 404\r\n\r\n") == 0
     assert status_of(b"") == 0
+
+
+async def test_what_durables_gave_up_can_be_read_the_oldest_first(own_server, logs, entry):
+    log = await connect(logs, own_server)
+    await log.prepare("always", ["openai"])
+    assert list(await log.given_up()) == []
+    held = asyncio.Queue()
+    await log.consume("adapter-openai", held.put_nowait)
+    await log.append([entry(f"quota.reserved.openai.c.t{n}") for n in range(60)])
+    async with asyncio.timeout(10):
+        for _ in range(60):
+            await (await held.get()).term("it crashes every hand")
+        while len(found := await log.given_up()) < 60:
+            await asyncio.sleep(0.01)
+    assert [(one.seq, one.consumer, one.reason) for one in found] == [
+        (seq, "adapter-openai", "it crashes every hand") for seq in range(1, 61)
+    ]
+    assert all(one.at_ms > 1_700_000_000_000 for one in found)
+
+
+def test_an_advisory_of_another_form_is_passed_over():
+    assert dead.read(Reply(b"", b"NATS/1.0 404 Message Not Found\r\n\r\n")) is None
+    assert dead.read(Reply(b"{}", b"")) is None
+    body = b'{"consumer": "x", "stream_seq": 4, "timestamp": "%s", "deliveries": 100}'
+    assert dead.read(Reply(body % b"never", b"")) is None
+    found = dead.read(Reply(body % b"2026-11-21T10:00:00.123456789Z", b""))
+    assert (found.seq, found.tries, found.reason) == (4, 100, "100 tries")
