@@ -11,7 +11,7 @@ FAREBOX_ACCIDENT is a JSON document:
     seconds     how long it blocks, how far the clock jumps
     server      process id of nats-server where it is no child of this process
     said        file that is made when it happened: then it never happens again
-    acked       file that gets a line for each acknowledged fact: sequence and id
+    acked       file that gets a line for each acknowledged fact: sequence, id, time
     ack_wait_s  after how long a silent worker's task goes to another
 
 Nothing of this is known to farebox itself: its functions are wrapped here.
@@ -113,7 +113,8 @@ def wrap_appends() -> None:
         for kind in kinds:
             passes(f"before {kind}")
         seqs = await inner(self, entries)
-        os.write(acked, b"".join(b"%d %s\n" % (seq, id_of(one.body).encode()) for seq, one in zip(seqs, entries, strict=True)))
+        told = zip(seqs, entries, strict=True)
+        os.write(acked, "".join(f"{seq} {id_of(one.body)} {time.time():.3f}\n" for seq, one in told).encode())
         for kind in kinds:
             passes(f"after {kind}")
         return seqs
