@@ -193,8 +193,10 @@ def _open_store(stack: AsyncExitStack, path: Path) -> Store:
 
 
 def _report(line: str) -> None:
+    from farebox.runtime.secrecy import redactor  # noqa: PLC0415
+
     with contextlib.suppress(OSError):  # its log may lie on the disk that is full: then nothing can be said, and all goes on
-        print(f"farebox: {line}", file=sys.stderr, flush=True)  # noqa: T201 - an engine's one voice beside its log
+        print(f"farebox: {redactor().text(line)}", file=sys.stderr, flush=True)  # noqa: T201 - an engine's one voice beside its log
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -272,13 +274,14 @@ async def _running(
     stack: AsyncExitStack, log: Log, config: Config, place: Store, url: str, room: Room, parts: Parts | None = None,
     *, only_views: bool = False,
 ) -> Engine:  # fmt: skip
-    from farebox.runtime import caller  # noqa: PLC0415
+    from farebox.runtime import caller, secrecy  # noqa: PLC0415
     from farebox.runtime.engine import Engine  # noqa: PLC0415
     from farebox.runtime.parts import ALL_PARTS  # noqa: PLC0415
     from farebox.runtime.prices import compile_prices  # noqa: PLC0415
     from farebox.runtime.process_tree import end_orphans  # noqa: PLC0415
     from farebox.views.desk import Desk  # noqa: PLC0415
 
+    secrecy.hide_in_logs()
     ended = await asyncio.to_thread(end_orphans)
     if ended:
         _report(f"{ended} programs of an engine that was killed were still running; they were ended")

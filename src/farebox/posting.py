@@ -28,6 +28,7 @@ from farebox.core.errors import (
 )
 from farebox.core.terms import FileInput, Ref
 from farebox.log.port import Entry, Fence, Log, Stored
+from farebox.runtime import secrecy
 from farebox.tasks import TaskSpec
 
 WRITER = "client"
@@ -45,7 +46,11 @@ def new_id() -> str:
 
 
 async def submission(log: Log, spec: TaskSpec, *, chain: str, task: str, batch: str = "") -> events.TaskSubmitted:
-    """Return the fact for a task. Contents are put into the object store, largest first, until the rest is small."""
+    """Return the fact for a task. Contents are put into the object store, largest first, until the rest is small.
+
+    Raises BadInput (FB416) when the task holds the value of a key of this environment.
+    """
+    secrecy.refuse_secrets(spec)
     prompt = spec.prompt.encode()
     context = msgspec.json.encode(spec.context) if spec.context else b""
     contents = {"prompt": prompt, "context": context}

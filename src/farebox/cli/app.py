@@ -104,13 +104,19 @@ def _usage(arguments: Sequence[str], message: str, hint: str) -> int:
 
 def _failed(arguments: Sequence[str], error: FareboxError) -> int:
     if {"-v", "--verbose"} & set(arguments):
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        from farebox.runtime.secrecy import redactor  # noqa: PLC0415 - only where something broke
+
+        sys.stderr.write(redactor().text("".join(traceback.format_exception(error))))
     say_error(arguments, error.code, error.message, error.hint)
     return error.exit_code
 
 
 def say_error(arguments: Sequence[str], code: str, message: str, hint: str) -> None:
     """Say one line on stderr: what happened and what to type; for programs a document on stdout as well."""
+    from farebox.runtime.secrecy import redactor  # noqa: PLC0415 - only where something broke
+
+    known = redactor()
+    message, hint = known.text(message), known.text(hint)
     if "--json" in arguments:
         document = {"schema": "farebox.error/1", "error": {"code": code, "message": message, "hint": hint}}
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")

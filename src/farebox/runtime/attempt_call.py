@@ -1,4 +1,7 @@
-"""The one call of an attempt: live text out as it comes, and in the end one outcome, whatever happened."""
+"""The one call of an attempt: live text out as it comes, and in the end one outcome, whatever happened.
+
+Nothing leaves here with a secret in it: neither to the bus nor into the spool or the log of the engine.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from farebox.core import subjects, wire
 from farebox.core.errors import BadFact, BusError, FareboxError
 from farebox.core.events import ChunkStreamed, QuotaLearned, TaskStarted
 from farebox.core.platform import Ask, Call, CallEnded, InlineCall, PlatformKind, Reader, Verdict
+from farebox.core.redaction import Flow
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord, Charged, ErrorClass, Fault
 from farebox.log.port import Log
-from farebox.runtime.caller import Called, call
+from farebox.runtime import secrecy
+from farebox.runtime.caller import Called, call, keys_of
 
 log_ = logging.getLogger("farebox.worker")
 
@@ -43,6 +48,8 @@ class AttemptCall:
         self._settings = settings
         self._environ = environ
         self._started = started
+        self._redactor = secrecy.redactor(environ, (settings.key_env,))
+        self._flow = Flow(self._redactor)
         self._number = 0
         self._text: list[str] = []
         self._unsaid: list[str] = []
@@ -63,6 +70,8 @@ class AttemptCall:
         except Exception as error:  # noqa: BLE001  a platform may be anybody's code, and nothing has been sent yet
             why = str(error) if isinstance(error, FareboxError) else f"The platform's own code broke: {error!r}"
             return self.unsent(why, "invalid"), ()
+        self._redactor = secrecy.redactor(self._environ, (self._settings.key_env, *keys_of(what)))
+        self._flow = Flow(self._redactor)
         calling = self._call(what, reader, cancelled)
         # An answer that is there already needs no task beside that of its attempt, and nobody who could stop it.
         ended = await (self._ended_by(calling) if isinstance(what, InlineCall) else self._watched(calling, stopping))
@@ -86,10 +95,12 @@ class AttemptCall:
         try:
             called = await calling
         except Exception as error:  # noqa: BLE001  a platform is a plug-in: its fault must not leave the attempt without an end
-            log_.error("%s broke: %r", self._started.platform, error)
+            log_.error("%s broke: %s", self._started.platform, self._redactor.text(repr(error)))
             return self._broken_off(f"The platform's own code broke: {error!r}"), ()
         text = called.text if called.verdict.text is None else called.verdict.text
-        return self._ended(called.verdict, text, called.duration_ms, called.calls), called.learned
+        return self._ended(called.verdict, text, called.duration_ms, called.calls), [
+            secrecy.struck(fact, self._redactor) for fact in called.learned
+        ]
 
     def _broken_off(self, why: str) -> CallEnded:
         fault = Fault(error_class="crashed", message=why)
@@ -110,8 +121,9 @@ class AttemptCall:
     def _on_piece(self, piece: str) -> asyncio.Future[None] | None:
         text = clean(piece)
         self._text.append(text)
-        self._unsaid.append(text)
-        self._unsaid_chars += len(text)
+        said = self._flow.feed(text)
+        self._unsaid.append(said)
+        self._unsaid_chars += len(said)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(CHUNK_S, self._say)
         elif self._unsaid_chars >= CHUNK_CHARS:
@@ -157,6 +169,7 @@ class AttemptCall:
     async def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._unsaid.append(self._flow.end())
         last = self._next_chunk()
         if self._saying:
             await asyncio.wait(self._saying)
@@ -166,16 +179,17 @@ class AttemptCall:
     def _ended(self, verdict: Verdict, text: str, duration_ms: int, calls: Sequence[CallRecord]) -> CallEnded:
         return CallEnded(
             epoch=self._started.seq, cause=self._started.id, attempt=self._started.attempt,
-            verdict=_bare(verdict), text=clean(text), duration_ms=duration_ms, calls=tuple(calls),
+            verdict=self._bare(verdict), text=self._redactor.text(clean(text)), duration_ms=duration_ms, calls=tuple(calls),
         )  # fmt: skip
 
-
-def _bare(verdict: Verdict) -> Verdict:
-    """The text travels once, beside the verdict; words for people are only so long."""
-    fault = verdict.fault
-    if fault is not None:
-        fault = Fault(error_class=fault.error_class, message=clean(fault.message)[:MESSAGE_CHARS])
-    return msgspec.structs.replace(verdict, text=None, fault=fault)
+    def _bare(self, verdict: Verdict) -> Verdict:
+        """The text travels once, beside the verdict; words for people are only so long."""
+        fault = verdict.fault
+        if fault is not None:
+            message = self._redactor.text(clean(fault.message))[:MESSAGE_CHARS]
+            fault = Fault(error_class=fault.error_class, message=message)
+        files = tuple(map(self._redactor.text, verdict.files_created))
+        return secrecy.struck(msgspec.structs.replace(verdict, text=None, fault=fault, files_created=files), self._redactor)
 
 
 def blamed(outcome: CallEnded, why: str) -> CallEnded:

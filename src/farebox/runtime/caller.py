@@ -26,14 +26,15 @@ from farebox.core.platform import (
     Reader,
     Verdict,
 )
+from farebox.core.redaction import Redactor
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord
-from farebox.runtime import http_call
+from farebox.runtime import http_call, secrecy
 from farebox.runtime.intake import Intake, OnPiece
 from farebox.runtime.watch import Limits
 
-SECRET_CHARS_MIN = 8
-"""Shorter values are no keys; striking them out would spoil honest words."""
+STDERR_TAIL_CHARS = 32 * 1024
+"""Less than is kept of it: what was cut off in the middle of a secret is not among that."""
 
 
 class Called(Struct, frozen=True, kw_only=True):
@@ -64,7 +65,8 @@ async def call(
     killed before CancelledError goes on.
     """
     started_s = time.monotonic()
-    intake = Intake(reader, on_piece)
+    known = secrecy.redactor(environ, keys_of(call))
+    intake = Intake(reader, on_piece, known)
     limits = Limits(timeout_s=timeout_s, first_byte_timeout_s=first_byte_timeout_s, idle_timeout_s=idle_timeout_s)
     records: list[CallRecord] = []
     match call:
@@ -74,7 +76,7 @@ async def call(
             end, records = await _run_program(call, intake, limits, cancelled, environ)
         case InlineCall():
             end = _take(call, intake, cancelled)
-    verdict = _without_secrets(intake.end(end), call, environ)
+    verdict = _without_secrets(intake.end(_told(end, known)), known)
     return Called(
         verdict=verdict,
         text=intake.text if verdict.text is None else verdict.text,
@@ -114,16 +116,25 @@ def _named(records: list[CallRecord], verdict: Verdict) -> tuple[CallRecord, ...
     return (*records[:-1], msgspec.structs.replace(records[-1], error_class=error_class))
 
 
-def _without_secrets(verdict: Verdict, call: Call, environ: Mapping[str, str]) -> Verdict:
-    """Strike the values of the keys that went along out of the fault: platforms and programs like to repeat them."""
-    names = (call.key_env,) if isinstance(call, HttpCall) else call.keep if isinstance(call, ProcessCall) else ()
-    if verdict.fault is None or not names:
+def _told(end: End, known: Redactor) -> End:
+    """Strike the keys out of what a program said last, before anybody shortens it; at its front one may be cut already."""
+    if not end.stderr_tail and not end.detail:
+        return end
+    tail = known.text(end.stderr_tail)[-STDERR_TAIL_CHARS:]
+    return msgspec.structs.replace(end, stderr_tail=tail, detail=known.text(end.detail))
+
+
+def _without_secrets(verdict: Verdict, known: Redactor) -> Verdict:
+    """Strike the keys out of the fault: platforms and programs like to repeat them, and readers shorten what they repeat."""
+    if verdict.fault is None:
         return verdict
-    message = verdict.fault.message
-    for secret in (environ.get(name, "").strip() for name in names):
-        if len(secret) >= SECRET_CHARS_MIN:
-            message = message.replace(secret, "[key]")
+    message = known.cut_text(verdict.fault.message)
     return msgspec.structs.replace(verdict, fault=msgspec.structs.replace(verdict.fault, message=message))
+
+
+def keys_of(call: Call) -> tuple[str, ...]:
+    """Return the names of the variables that go along with a call."""
+    return (call.key_env,) if isinstance(call, HttpCall) else call.keep if isinstance(call, ProcessCall) else ()
 
 
 async def probe(kind: PlatformKind, name: str, settings: PlatformSettings, environ: Mapping[str, str]) -> PlatformReported:
@@ -134,7 +145,8 @@ async def probe(kind: PlatformKind, name: str, settings: PlatformSettings, envir
     status, body, fault = 0, b"", ""
     if wanted.call is not None and (key_set or not wanted.call.key_env):
         status, body, fault = await http_call.look(wanted.call, wanted.timeout_s, environ)
-    return kind.read_probe(name, settings, ProbeAnswer(status=status, body=body, path=path or "", key_set=key_set, fault=fault))
+    answer = ProbeAnswer(status=status, body=body, path=path or "", key_set=key_set, fault=fault)
+    return secrecy.struck(kind.read_probe(name, settings, answer), secrecy.redactor(environ, (settings.key_env,)))
 
 
 async def close() -> None:

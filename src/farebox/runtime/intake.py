@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 
 from farebox.core.events import QuotaLearned
 from farebox.core.platform import End, Head, Piece, Reader, Verdict
+from farebox.core.redaction import Flow, Redactor
 from farebox.core.terms import Fault
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """No answer is read further. Where each piece of text comes in a wrapping of its own, most of it is wrapping."""
 TEXT_CHARS_MAX = 16 * 1024 * 1024
 """No answer's text is longer: far more than any model writes, and little enough to be worked off in a moment."""
+REFUSED = 400
+"""From this HTTP status on an answer is a refusal: secrets are struck out of it before its reader shortens it."""
 OnPiece = Callable[[str], "asyncio.Future[None] | None"]
 """Gets the text as it streams. It may return a future: then no more should come until that is done."""
 
@@ -20,7 +23,7 @@ OnPiece = Callable[[str], "asyncio.Future[None] | None"]
 class Intake:
     """Feeds one reader. A reader that fails on what it gets ends the call as a fault; it never brings the worker down."""
 
-    def __init__(self, reader: Reader, on_piece: OnPiece) -> None:
+    def __init__(self, reader: Reader, on_piece: OnPiece, known: Redactor | None = None) -> None:
         self.learned: list[QuotaLearned] = []
         self.status = 0
         self.held: asyncio.Future[None] | None = None
@@ -30,6 +33,8 @@ class Intake:
         self._texts: list[str] = []
         self._bytes = self._chars = 0
         self._broken: Exception | None = None
+        self._known = known
+        self._refusal: Flow | None = None
 
     @property
     def text(self) -> str:
@@ -39,17 +44,23 @@ class Intake:
     def head(self, head: Head) -> None:
         """Read status and headers."""
         self.status = head.status
+        if self._known is not None and head.status >= REFUSED:
+            self._refusal = Flow(self._known.of_bytes())
         self._read(lambda: self._reader.head(head))
 
     def feed(self, data: bytes) -> bool:
         """Read more bytes. False when no more are wanted: the answer is too large, or the reader failed."""
         self._bytes += len(data)
         if self._bytes <= ANSWER_BYTES_MAX:
-            self._read(lambda: self._reader.feed(data))
+            told = data if self._refusal is None else _bytes(self._refusal.feed(data.decode("latin-1")))
+            self._read(lambda: self._reader.feed(told))
         return self._bytes <= ANSWER_BYTES_MAX and self._chars <= TEXT_CHARS_MAX and self._broken is None
 
     def end(self, end: End) -> Verdict:
         """Return what it came to."""
+        if self._refusal is not None:
+            left = _bytes(self._refusal.end())
+            self._read(lambda: self._reader.feed(left))
         try:
             if self._broken is None:
                 return self._reader.end(end)
@@ -73,3 +84,8 @@ class Intake:
                 self.held = self._on_piece(item.text)
             else:
                 self.learned.append(item)
+
+
+def _bytes(text: str) -> bytes:
+    """Turn what was read byte for byte back into them, whatever they mean."""
+    return text.encode("latin-1")
