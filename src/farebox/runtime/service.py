@@ -17,7 +17,7 @@ from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadInp
 from farebox.core.events import PlatformReported, TaskCancelRequested, TaskSubmitted
 from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
-from farebox.runtime import decisions
+from farebox.runtime import decisions, secrecy
 from farebox.runtime.board import Board
 from farebox.runtime.dead import BEHIND_S, DeadLetters
 from farebox.runtime.mind import Mind
@@ -157,6 +157,7 @@ class Service:
         if not told.prompt.strip() and told.prompt_ref is None:
             raise BadInput("The prompt is empty.")
         fact = msgspec.structs.replace(told, chain=ids.check(chain, "chain"), task=ids.check(task, "task"))
+        secrecy.refuse_secrets(fact)
         stands = await self._say_first(fact)
         if stands is not None and stands.body != wire.encode(fact):
             raise BadInput(f"Task {fact.task} was submitted before with other contents.", hint="Use another id.")
