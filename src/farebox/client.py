@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,7 +21,7 @@ from farebox.choices import check_choice
 from farebox.config import Config
 from farebox.config import load as load_config
 from farebox.core import ids, subjects
-from farebox.core.errors import BadInput, NotReachable
+from farebox.core.errors import BadInput, BusError, NotReachable
 from farebox.core.results import Result
 from farebox.ends import Ends
 from farebox.fitting import fitted
@@ -75,7 +76,9 @@ class Client:
         handle = self.handle(spec.chain or batch_id or task, task)
         await handle.listen(live=live)
         fact = await submission(self.log, spec, chain=handle.chain_id, task=task, batch=batch_id)
-        handle.fresh = await say_submission(self.log, await fitted(self.log, fact))
+        said = await fitted(self.log, fact)
+        handle.fresh = await say_submission(self.log, said)
+        handle.say_again = partial(say_submission, self.log, said)
         return handle
 
     async def check(self, spec: TaskSpec) -> None:
@@ -174,6 +177,11 @@ class Client:
             answer = await self._asked(handle, patience)
             if answer is not None and answer.settled():
                 return await self._whole(answer)
+            if answer is not None and answer.status == "unknown" and handle.say_again is not None:
+                # It was acknowledged, and a power cut under `100ms` took it, or an older log was put back. Saying it twice is
+                # harmless.
+                with suppress(BusError):
+                    await handle.say_again()
 
     async def hear_end(self, handle: Handle) -> Subscription:
         """Subscribe the result of a task on core NATS."""

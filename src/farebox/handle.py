@@ -7,7 +7,7 @@ whole answer. The result is asked for after subscribing its subject, after a los
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -102,6 +102,8 @@ class Handle:
         self._news: asyncio.Queue[Chunk | None] = asyncio.Queue()
         self._ears: list[Subscription] = []
         self.fresh = False
+        self.say_again: Callable[[], Awaitable[object]] | None = None
+        """Submits the task once more, as it was; None where somebody else submitted it."""
         self.ended = asyncio.Event()
         self.charged = asyncio.Event()
         self._result: Result | None = None

@@ -102,6 +102,21 @@ async def test_an_engine_that_comes_back_is_asked_again(store, engine):
     await again.stop()
 
 
+@pytest.mark.fault(6, 73)
+async def test_a_task_whose_submission_the_log_lost_is_submitted_again(store, engine, monkeypatch):
+    monkeypatch.setattr("farebox.client.POLL_S", 0.05)
+    client = Client(MemoryLog(store), patience_s=20)
+    await engine.stop()
+    handle = await client.submit("hello")
+    store.lose_tail(1)
+    again = type(engine)(store)
+    await again.start()
+    assert (await handle.result()).output == "HELLO"
+    assert sum(".submitted." in one.subject for one in store.facts) == 1
+    await again.stop()
+    await client.close()
+
+
 @pytest.mark.fault(30)
 async def test_ids_of_another_shape_are_refused(fb):
     for bad in ("a.b", "a*", "x/y", "..", "A", "", "é", "a" * 10_240):
