@@ -223,9 +223,11 @@ async def _work(folder: Path, prompts: Mapping[str, str], engine: _Child, option
         tasks = [{"prompt": prompt, "label": name, "max_tokens": 600} for name, prompt in prompts.items()]
         kill_at = len(tasks) // 2 if options.kill else -1
         batch = bus.batch(tasks, parallel=6)
+        shown = 0  # `batch.done` counts also those that came while this line was written
         async for result in batch:
-            say(_line(batch.done, batch.total, result))
-            if batch.done == kill_at:
+            shown += 1
+            say(_line(shown, batch.total, result))
+            if shown == kill_at:
                 await _kill(engine, batch.running, say)
         ordered = [batch.results[line] for line in sorted(batch.results)]
         review = "Review these digests:\n\n" + "\n\n".join(f"{one.label}: {one.output}" for one in ordered)

@@ -11,8 +11,10 @@ import pytest
 async def _run(bus, prompts, *, at=None, then=None, parallel=8):
     """Run a batch; when `at` results are there, do `then`. Returns the results by line."""
     batch = bus.batch([{"prompt": prompt, "max_tokens": 400} for prompt in prompts], parallel=parallel)
+    seen = 0
     async for _ in batch:
-        if batch.done == at:
+        seen += 1
+        if seen == at:
             await then()
     return batch.results
 
