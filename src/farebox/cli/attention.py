@@ -14,6 +14,9 @@ PARKED_MAX = 5
 def lines(found: Mapping[str, Any]) -> list[str]:
     """Return the lines below a status: decisions first, then what is parked, then how much else stopped."""
     told = [question(one) for one in found.get("decisions") or ()]
+    alarm = found.get("alarm")
+    if alarm:
+        told.append(_alarm(alarm))
     letters = found.get("dead") or ()
     parked = [letter for letter in letters if letter["kind"] == "parked"]
     told += [_parked(letter) for letter in parked[:PARKED_MAX]]
@@ -34,6 +37,12 @@ def question(asked: Mapping[str, Any]) -> str:
         f"! task {asked['task_id']} waits for your decision: attempt {asked['attempt']} on {asked['platform']} was interrupted"
         f" ({happened}) and may have cost {cells.at_most(asked)}. Type: farebox decide {asked['task_id']} {words}"
     )
+
+
+def _alarm(alarm: Mapping[str, Any]) -> str:
+    count, last = alarm["count"], alarm["last_seq"]
+    words = "1 fact is" if count == 1 else f"{count} facts are"
+    return f"! {words} not what a writer of the log may say and nobody acts on it, the last is {last}: farebox dead show {last}"
 
 
 def _parked(letter: Mapping[str, Any]) -> str:

@@ -48,6 +48,15 @@ class Letter(Struct, frozen=True, kw_only=True):
     open: bool = True
 
 
+def alarm(letters: Sequence[Letter]) -> Json | None:
+    """Return how many facts were not what their place says, and the last: somebody wrote what was not his to say. Else None."""
+    lies = [letter for letter in letters if letter.kind == "quarantined"]
+    if not lies:
+        return None
+    last = max(lies, key=lambda letter: letter.seq)
+    return {"count": len(lies), "last_seq": last.seq, "last_subject": last.subject, "last_reason": last.reason}
+
+
 class DeadLetters:
     """Finds them in views, minds and dead stream, and puts them back. `again` decides anew, `take_up` carries anew."""
 

@@ -19,7 +19,7 @@ from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
 from farebox.runtime import decisions, secrecy
 from farebox.runtime.board import Board
-from farebox.runtime.dead import BEHIND_S, DeadLetters
+from farebox.runtime.dead import BEHIND_S, DeadLetters, alarm
 from farebox.runtime.mind import Mind
 from farebox.runtime.projection import Projection
 
@@ -226,13 +226,15 @@ class Service:
             return {"schema": "farebox.task/1", **card, "decision": asked[0] if asked else None}
         limit, state = int(question.get("limit") or 20), str(question.get("state") or "")
         tasks = await self._projection.ask(lambda: views.tasks(limit=limit, state=state))
+        letters = await self._dead.all()
         return {
             "schema": "farebox.status/1",
             "engine": await self.info({}),
             "unfinished": await self._projection.ask(views.unfinished),
             "tasks": tasks,
             "decisions": await decisions.shown(self._minds, self._projection),
-            "dead": [msgspec.to_builtins(letter) for letter in await self._dead.all() if letter.open][:LETTERS_SHOWN],
+            "dead": [msgspec.to_builtins(letter) for letter in letters if letter.open][:LETTERS_SHOWN],
+            "alarm": alarm(letters),
         }
 
     async def dead(self, question: Json) -> Json:
