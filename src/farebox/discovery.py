@@ -85,7 +85,9 @@ def of_store(store: Path) -> Where | None:
         url=login.url,
         user=login.user,
         password=login.password,
+        credentials=login.credentials,
         inbox_prefix=login.inbox_prefix,
+        tls=login.tls,
         origin=f"the engine of {store}",
     )
 

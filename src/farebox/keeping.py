@@ -154,7 +154,14 @@ def _elsewhere(place: Store) -> Where | None:
     login = place.read("client.json", ClientRecord)
     if login is None:
         return Where(url=url)
-    return Where(url=login.url, user=login.user, password=login.password, inbox_prefix=login.inbox_prefix)
+    return Where(
+        url=login.url,
+        user=login.user,
+        password=login.password,
+        inbox_prefix=login.inbox_prefix,
+        credentials=login.credentials,
+        tls=login.tls,
+    )
 
 
 def _init_of(place: Store, url: str) -> Where:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from contextlib import suppress
 
@@ -47,12 +48,7 @@ def facts_of_others(name):
     """One subject for each kind of fact in each lane that is not his to say."""
     for row in TABLE:
         for lane in PLATFORMS:
-            place = (
-                row.place.value.replace("<platform>", lane)
-                .replace("<chain>", "c1")
-                .replace("<task>", "t1")
-                .replace("<batch>", "b1")
-            )
+            place = re.sub(r"<(\w)\w+>", r"\g<1>1", row.place.value.replace("<platform>", lane))
             for root in ("farebox.log", "farebox.live"):
                 subject = f"{root}.{row.writer}.{row.token}.{place}"
                 if not any(covers(pattern, subject) for pattern in USERS[name].publishes):

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from farebox.core.errors import BadSettings, FareboxError, LogFull, LogUnfit, StoreInUse
+from farebox.log.login import Tls
 from farebox.log.seeds import is_seed, new_seed
 
 KEY_BYTES = 32
@@ -85,6 +86,8 @@ class ClientRecord(Struct, frozen=True, kw_only=True):
     user: str
     password: str
     inbox_prefix: str
+    credentials: str = ""
+    tls: Tls = Tls()
 
 
 class ServerRecord(Struct, frozen=True, kw_only=True):
