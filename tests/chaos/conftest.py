@@ -69,11 +69,11 @@ class Scene:
         """What happens to the engine, once (inside_accident.py)."""
         self._environ = {**os.environ, "HOME": str(folder), "FAREBOX_HOME": str(self.store)}
 
-    async def open(self, *, delay_ms=150, limit=6, billed=5, faults="") -> None:
+    async def open(self, *, delay_ms=150, limit=6, billed=5, faults="", more=()) -> None:
         self.store.mkdir()
         arguments = ["--books", str(self.books), "--models", MODEL, "--prices", f"{MODEL}=0.25/2", "--delay-ms", str(delay_ms)]
         self.provider = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "farebox.rehearsal", *arguments, *(["--faults", faults] if faults else []),
+            sys.executable, "-m", "farebox.rehearsal", *arguments, *(["--faults", faults] if faults else []), *more,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         url = json.loads(await asyncio.wait_for(self.provider.stdout.readline(), READY_S))["url"]
@@ -175,8 +175,9 @@ class Scene:
                 found.append(wire.decode(one.subject, one.body, one.seq, one.at_ms))
         return found
 
-    async def stored(self):
-        """Everything in the log as it stands there, read as init from the running server."""
+    @contextlib.asynccontextmanager
+    async def as_init(self):
+        """The log of the running server as the user who may do everything."""
         from farebox.log.jetstream import JetStreamLog
 
         login = self.login
@@ -185,15 +186,26 @@ class Scene:
             url = discovery.of_store(self.store).url
             login = {"url": url, "user": "init", "password": password, "inbox_prefix": "_INBOX_init"}
         log = await JetStreamLog.connect(**login)
-        last, found = (await log.position()).last_seq, []
-        reading = log.follow(1)
-        async for batch in reading:
-            found += batch
-            if batch[-1].seq >= last:
-                break
-        await reading.aclose()
-        await log.close()
+        try:
+            yield log
+        finally:
+            await log.close()
+
+    async def stored(self):
+        """Everything in the log as it stands there."""
+        async with self.as_init() as log:
+            last, found = (await log.position()).last_seq, []
+            reading = log.follow(1)
+            async for batch in reading:
+                found += batch
+                if batch[-1].seq >= last:
+                    break
+            await reading.aclose()
         return found
+
+    def calls(self) -> int:
+        """How many calls stand in the provider's books."""
+        return len(read_books(self.books))
 
     async def run_cli(self, *arguments) -> dict:
         child = await asyncio.create_subprocess_exec(

@@ -12,6 +12,7 @@ FAREBOX_ACCIDENT is a JSON document:
     server      process id of nats-server where it is no child of this process
     said        file that is made when it happened: then it never happens again
     acked       file that gets a line for each acknowledged fact: sequence, id, time
+    shuffled    every third reservation is pushed back by up to so many seconds
     ack_wait_s  after how long a silent worker's task goes to another
 
 Nothing of this is known to farebox itself: its functions are wrapped here.
@@ -24,6 +25,7 @@ import inspect
 import itertools
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -122,6 +124,20 @@ def wrap_appends() -> None:
     JetStreamLog.append = append
 
 
+def push_back(worker, seconds: float) -> None:
+    """Reservations come out of order."""
+
+    inner, dice, handed = worker._on_delivery, random.Random(7), itertools.count(1)
+
+    def on_delivery(self, delivery):
+        if delivery.tries == 1 and next(handed) % 3 == 0:
+            self._spawn(delivery.nak(dice.uniform(0.1, seconds)))
+        else:
+            inner(self, delivery)
+
+    worker._on_delivery = on_delivery
+
+
 def wrap_all() -> None:
     if "ack_wait_s" in SAID:
         from farebox.log import names
@@ -139,6 +155,8 @@ def wrap_all() -> None:
     from farebox.views.ledger import Ledger
 
     wrap_appends()
+    if "shuffled" in SAID:
+        push_back(Worker, SAID["shuffled"])
     around(Worker, "_on_delivery", before="taken")
     around(Spool, "mark_sending", after="marked")
     around(AttemptCall, "_on_piece", before="calling")

@@ -106,6 +106,10 @@ class JetStreamLog:
         """Return those streams that hold what cannot be made again and are not there."""
         return await self._streams.missing((names.STREAM, names.BUCKET_STREAM))
 
+    async def unknown(self, durables: Sequence[str]) -> tuple[str, ...]:
+        """Return those durables that the server does not have; what this user may not ask about counts as there."""
+        return await self._streams.unknown(durables)
+
     async def check(self) -> None:
         """Raise LogUnfit with one clear sentence unless server and streams can carry the log."""
         await self._streams.check()

@@ -6,6 +6,7 @@ A missing stream may still be on the disk (reliability: an unreadable meta file)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -163,6 +164,15 @@ class Streams:
         """Return those of `wanted` that are not there. Raises LogUnfit on an unfit server."""
         self._check_server()
         return tuple([name for name in wanted if await self._info(name) is None])
+
+    async def unknown(self, durables: Sequence[str]) -> tuple[str, ...]:
+        """Return those durables that are not there; what this user may not ask about counts as there."""
+        found: list[str] = []
+        for durable in durables:
+            with suppress(AccessDenied):
+                if await self._ask(f"CONSUMER.INFO.{names.STREAM}.{durable}", {}) is None:
+                    found.append(durable)
+        return tuple(found)
 
     async def consumer(self, durable: str) -> dict[str, Any]:
         """Return what the server says about a durable. Raises LogUnfit when it is missing."""

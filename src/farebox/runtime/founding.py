@@ -6,7 +6,11 @@ head cannot be read: an empty one in its place would bury it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +18,12 @@ from msgspec import Struct
 
 from farebox.core import errors
 from farebox.core.errors import FareboxError, LogDamaged, LogMissing
+from farebox.log import names
 from farebox.log.gaps import PUT_BACK
 from farebox.runtime import witness
 from farebox.runtime.store import Store
+
+log_ = logging.getLogger("farebox.engine")
 
 INITIALISED = "initialised"
 """Marks a store whose streams were made. On its second line: where, if elsewhere."""
@@ -31,6 +38,10 @@ class Foundable(Protocol):
 
     async def missing(self) -> tuple[str, ...]:
         """Return those streams that hold what cannot be made again and are not there."""
+        ...
+
+    async def unknown(self, durables: Sequence[str]) -> tuple[str, ...]:
+        """Return those durables that the server does not have."""
         ...
 
 
@@ -59,8 +70,8 @@ def settle(place: Store) -> None:
 
     Without it a power cut soon after the founding takes the whole log (seen with nats-server 2.15.0 on ext4, 2026-11).
     """
-    for folder, _, names in os.walk(place.path / "nats"):
-        for path in (*(Path(folder, name) for name in names if name.startswith("meta.")), Path(folder)):
+    for folder, _, files in os.walk(place.path / "nats"):
+        for path in (*(Path(folder, name) for name in files if name.startswith("meta.")), Path(folder)):
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(handle)
@@ -78,6 +89,7 @@ async def check_there(place: Store, log: Foundable) -> None:
     """Raise LogMissing when a founded store has no log any more."""
     gone = await log.missing()
     if not gone:
+        await _drop_unreadable(place, log)
         return
     name, folder = gone[0], place.path / STREAMS / gone[0]
     if folder.is_dir() and any(folder.iterdir()):
@@ -88,6 +100,18 @@ async def check_there(place: Store, log: Foundable) -> None:
     raise LogMissing(
         f"The stream {name} of {place.path} is gone. It was made once and is never made anew by itself.", hint=PUT_BACK
     )
+
+
+async def _drop_unreadable(place: Store, log: Foundable) -> None:
+    """Remove what the server kept of durables and cannot read: it would refuse for ever to make them anew (error 10012).
+
+    They hold positions only. What was done is answered from the log, so each reservation is handed out once more and acked.
+    """
+    folder = place.path / STREAMS / names.STREAM / "obs"
+    kept = sorted(path.name for path in folder.glob(names.durable_of("*"))) if folder.is_dir() else []
+    for durable in await log.unknown(kept):
+        log_.warning("%s: what the server kept of it cannot be read; it is made anew, and nothing is done twice", durable)
+        await asyncio.to_thread(shutil.rmtree, folder / durable)
 
 
 def note_stop(folder: Path, error: BaseException) -> None:

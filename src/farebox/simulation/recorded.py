@@ -93,15 +93,13 @@ def what_was_acknowledged_stands(stored: Sequence[Stored], acked: Mapping[int, s
 
 
 def calls_are_ordered(history: History, lines: Sequence[Line]) -> Iterator[str]:
-    """I4: no more calls than starts; a second paid one only where policy `retry` ordered it."""
+    """I4: no more paid calls than starts; a second one only where policy `retry` ordered it. Being turned away is no call."""
     started = Counter(fact.key for fact in history.of(TaskStarted))
     tasks = _tasks(history)
-    for one, count in Counter(line.mark for line in lines).items():
-        keys = tasks.get(one, [])
-        if count > sum(started[task.key] for task in keys):
-            yield f"{one}: {count} calls, {[(task.key, started[task.key]) for task in keys]} starts"
     for one, count in Counter(line.mark for line in lines if line.charged).items():
         keys = tasks.get(one, [])
+        if count > sum(started[task.key] for task in keys):
+            yield f"{one}: {count} paid calls, {[(task.key, started[task.key]) for task in keys]} starts"
         if count > len(keys) and any(task.on_interrupt == "fail" for task in keys):
             yield f"{one}: paid {count} times, though its policy is fail"
 
