@@ -282,6 +282,7 @@ async def _running(
     from farebox.views.desk import Desk  # noqa: PLC0415
 
     secrecy.hide_in_logs()
+    secrecy.keep_out_of(place.path)
     ended = await asyncio.to_thread(end_orphans)
     if ended:
         _report(f"{ended} programs of an engine that was killed were still running; they were ended")

@@ -52,7 +52,7 @@ def json_option(text: str, option: str) -> dict[str, Any]:
     body = text_file(text[1:]) if text.startswith("@") else text
     try:
         value = _strict(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{source}: not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise BadInput(f"{source}: a JSON object is expected, not {_kind(value)}.")

@@ -91,6 +91,11 @@ async def _run_program(
 ) -> tuple[End, list[CallRecord]]:
     from farebox.runtime import process_call  # noqa: PLC0415  psutil costs 20 ms that only programs need
 
+    if secrecy.holds_a_store(call.directory):
+        where = call.directory or "the folder in which the engine was started"
+        return End(
+            cut="unsent", detail=f"Not started in {where}: the store of the engine lies there, with the log and all keys."
+        ), []
     started_s = time.monotonic()
     end = await process_call.run(call, intake, limits, cancelled, environ)
     if end.surely_unsent:

@@ -10,7 +10,8 @@ import asyncio
 import random
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import tenacity
@@ -20,6 +21,7 @@ from farebox.core.platform import End, Head, HttpCall
 from farebox.core.retry_after import retry_after_ms
 from farebox.core.terms import CallRecord
 from farebox.runtime.intake import Intake
+from farebox.runtime.unpack import UnknownPackingError, Unpacker
 from farebox.runtime.watch import Limits, Watch, until
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ JITTER = 0.25
 CONNECT_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 REJECTION_BYTES_MAX = 64 * 1024
+UNPACKED = {"accept-encoding": "identity"}
+"""Answers are small and stream: packing them saves nothing, and unpacking what a stranger packed has to be watched."""
 _RECORDED = {0: "network", 429: "rate_limited", 503: "server_error"}
 
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = weakref.WeakKeyDictionary()
@@ -66,7 +70,7 @@ async def run(
     call: HttpCall, intake: Intake, limits: Limits, cancelled: asyncio.Event, environ: Mapping[str, str]
 ) -> tuple[End, list[CallRecord]]:
     """Make the call and return how it ended, with a record of every try that left this machine."""
-    headers = dict(call.headers)
+    headers = {**UNPACKED, **call.headers}
     if call.key_env:
         key = environ.get(call.key_env, "").strip()
         if not key or not key.isascii() or not key.isprintable():
@@ -176,22 +180,35 @@ async def _receive(answer: httpx2.Response, exchange: Exchange) -> End:
         body = await _read(answer, exchange.watch.touch, REJECTION_BYTES_MAX)
         raise NotReachedError(head=head, body=body)
     exchange.intake.head(head)
-    async for data in answer.aiter_bytes():
-        exchange.watch.touch()
-        if not exchange.intake.feed(data):
-            return End(cut="overflow")
-        if exchange.intake.held is not None:
-            await asyncio.wait({exchange.intake.held})
+    try:
+        async with aclosing(_unpacked(answer, exchange.watch.touch)) as pieces:
+            async for data in pieces:
+                if not exchange.intake.feed(data):
+                    return End(cut="overflow")
+                if exchange.intake.held is not None:
+                    await asyncio.wait({exchange.intake.held})
+    except UnknownPackingError as error:
+        return End(cut="network", detail=str(error))
     return End()
+
+
+async def _unpacked(answer: httpx2.Response, touch: Callable[[], None]) -> AsyncGenerator[bytes]:
+    """Yield the answer's bytes. Raises UnknownPackingError."""
+    unpacker = Unpacker(answer.headers.get("content-encoding", ""))
+    async for packed in answer.aiter_raw():
+        touch()
+        for data in unpacker.feed(packed):
+            yield data
 
 
 async def _read(answer: httpx2.Response, touch: Callable[[], None], bytes_max: int) -> bytes:
     body = bytearray()
-    async for data in answer.aiter_bytes():
-        touch()
-        body += data
-        if len(body) >= bytes_max:
-            break
+    with suppress(UnknownPackingError):
+        async with aclosing(_unpacked(answer, touch)) as pieces:
+            async for data in pieces:
+                body += data
+                if len(body) >= bytes_max:
+                    break
     return bytes(body[:bytes_max])
 
 
@@ -201,7 +218,7 @@ async def look(
     """Make a short call without retries: status, body and, where there was no answer, why not."""
     import httpx2  # noqa: PLC0415  as above
 
-    headers = dict(call.headers)
+    headers = {**UNPACKED, **call.headers}
     if call.key_env:
         headers[call.key_header] = f"{call.key_prefix}{environ.get(call.key_env, '').strip()}"
     try:

@@ -14,6 +14,7 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """No answer is read further. Where each piece of text comes in a wrapping of its own, most of it is wrapping."""
 TEXT_CHARS_MAX = 16 * 1024 * 1024
 """No answer's text is longer: far more than any model writes, and little enough to be worked off in a moment."""
+REFUSAL_BYTES_MAX = 1024 * 1024
 REFUSED = 400
 """From this HTTP status on an answer is a refusal: secrets are struck out of it before its reader shortens it."""
 OnPiece = Callable[[str], "asyncio.Future[None] | None"]
@@ -52,9 +53,13 @@ class Intake:
         """Read more bytes. False when no more are wanted: the answer is too large, or the reader failed."""
         self._bytes += len(data)
         if self._bytes <= ANSWER_BYTES_MAX:
-            told = data if self._refusal is None else _bytes(self._refusal.feed(data.decode("latin-1")))
+            told = data if self._refusal is None else self._of_refusal(self._refusal, data)
             self._read(lambda: self._reader.feed(told))
         return self._bytes <= ANSWER_BYTES_MAX and self._chars <= TEXT_CHARS_MAX and self._broken is None
+
+    def _of_refusal(self, refusal: Flow, data: bytes) -> bytes:
+        """Return what may be read of a refusal now: its secrets are struck out, and what follows after so much says no more."""
+        return _bytes(refusal.feed(data.decode("latin-1"))) if self._bytes <= REFUSAL_BYTES_MAX else b""
 
     def end(self, end: End) -> Verdict:
         """Return what it came to."""

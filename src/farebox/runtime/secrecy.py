@@ -19,6 +19,7 @@ from farebox.core.errors import BadInput
 from farebox.core.redaction import CHARS_MIN, Redactor
 from farebox.core.terms import FileInput
 
+_STORES: set[Path] = set()
 _ENDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS", "_PAT")
 """A variable whose name ends like this holds a secret, unless its value is the path of a file."""
 
@@ -78,6 +79,17 @@ def struck[Kind: msgspec.Struct](fact: Kind, by: Redactor) -> Kind:
         if isinstance(text := getattr(fact, name), str) and by.suspects(text)
     }
     return msgspec.structs.replace(fact, **changes) if changes else fact
+
+
+def keep_out_of(store: Path) -> None:
+    """Remember a folder in which no program of a platform may be started: it holds the log and all keys."""
+    _STORES.add(store.resolve())
+
+
+def holds_a_store(directory: str) -> bool:
+    """Say whether a program that starts in `directory` would stand in a store, or above one: agents read what lies around."""
+    place = Path(directory or ".").resolve()
+    return any(place.is_relative_to(store) or (directory and store.is_relative_to(place)) for store in _STORES)
 
 
 class Hiding(logging.Filter):
