@@ -94,7 +94,7 @@ async def _run_program(
     if secrecy.holds_a_store(call.directory):
         where = call.directory or "the folder in which the engine was started"
         return End(
-            cut="unsent", detail=f"Not started in {where}: the store of the engine lies there, with the log and all keys."
+            cut="missing", detail=f"Not started in {where}: the store of the engine lies there, with the log and all keys."
         ), []
     started_s = time.monotonic()
     end = await process_call.run(call, intake, limits, cancelled, environ)
