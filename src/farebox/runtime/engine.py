@@ -33,6 +33,7 @@ from farebox.runtime.lookout import Lookout
 from farebox.runtime.mind import Mind
 from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.projection import Projection
+from farebox.runtime.secrecy import Environment
 from farebox.runtime.service import Service
 from farebox.runtime.spool import LINGER_S, Spool
 from farebox.runtime.witness import Witness
@@ -77,7 +78,7 @@ class Engine:
         self._secret = secret
         self._enabled = {name for name, one in settings.platforms.items() if one.enabled}
         self._local = {name: one for name, one in (local or settings.platforms).items() if parts.has_lane(name)}
-        self._environ = environ
+        self._environ = Environment(environ)
         self._about = dict(about)
         self._boot = secrets.token_hex(6)
         self._created = ""
@@ -93,7 +94,7 @@ class Engine:
         self.committer = Committer(log, settings.durability)
         self.minds: list[Mind] = []
         self.workers: list[Worker] = []
-        self._lookout = Lookout(log, kinds, self._local, secret, environ)
+        self._lookout = Lookout(log, kinds, self._local, secret, self._environ)
         self._spool: Spool | None = None
         self._follower: Follower | None = None
         self._following: asyncio.Task[None] | None = None

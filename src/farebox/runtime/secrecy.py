@@ -24,10 +24,23 @@ _ENDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTI
 """A variable whose name ends like this holds a secret, unless its value is the path of a file."""
 
 
+class Environment(dict[str, str]):
+    """An environment that changes no more: an engine looks for its secrets once, not at each call."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.secrets = _secrets(environ, (name for name in environ if name.upper().endswith(_ENDS)))
+
+
 def secret_values(environ: Mapping[str, str], names: Iterable[str] = ()) -> dict[str, str]:
     """Return the secrets of an environment by the names of their variables; `names` are secret whatever they are called."""
-    found = {name: environ[name].strip() for name in environ if name.upper().endswith(_ENDS)}
-    found |= {name: environ[name].strip() for name in names if name in environ}
+    known = environ if isinstance(environ, Environment) else Environment(environ)
+    more = [name for name in names if name in environ and name not in known.secrets]
+    return known.secrets | _secrets(environ, more) if more else known.secrets
+
+
+def _secrets(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    found = {name: environ[name].strip() for name in names}
     return {name: value for name, value in found.items() if len(value) >= CHARS_MIN and not _is_path(value)}
 
 
@@ -60,8 +73,8 @@ def refuse_secrets(task: Task, environ: Mapping[str, str] = os.environ) -> None:
     texts = [
         task.prompt,
         task.label,
-        *_texts(task.context),
-        *_texts(task.metadata),
+        *texts(task.context),
+        *texts(task.metadata),
         *(file.content or "" for file in task.files),
     ]
     text = next((text for text in texts if known.holds(text)), None)
@@ -122,7 +135,7 @@ def _is_path(value: str) -> bool:
     return value.startswith(("/", "~", "./")) and Path(value).expanduser().exists()
 
 
-def _texts(value: Any) -> Iterable[str]:
+def texts(value: Any) -> Iterable[str]:
     """Yield all texts inside plain data, names too."""
     waiting = [value]
     while waiting:
