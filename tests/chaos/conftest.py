@@ -80,14 +80,14 @@ class Scene:
         (self.folder / "farebox.toml").write_text(TOML.format(url=url, limit=limit, billed=billed, model=MODEL))
         await self.up()
 
-    async def up(self) -> None:
+    async def up(self, ready_s: float = READY_S) -> None:
         with (self.folder / "engine.log").open("ab") as log:
             self.engine = await asyncio.create_subprocess_exec(
                 *self._program(self.accident), "up", "--json", "--store", str(self.store),
                 "--config", str(self.folder / "farebox.toml"), *self.options,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._with(self.accident),
             )  # fmt: skip
-        line = await asyncio.wait_for(self.engine.stdout.readline(), READY_S)
+        line = await asyncio.wait_for(self.engine.stdout.readline(), ready_s)
         assert line, (self.folder / "engine.log").read_text()
 
     @staticmethod
@@ -230,12 +230,16 @@ class Scene:
                     return
                 await asyncio.sleep(0.1 + len(facts) / 20_000)
 
+    def broken(self, stored, *, ended: bool = True) -> list[str]:
+        """What breaks one of the ten invariants."""
+        acked = {} if "100ms" in self.options and self.cut else self.acknowledged()
+        return recorded.broken(stored, read_books(self.books), acked, ended=ended)
+
     async def verify(self, tasks: int) -> Counter:
         """What must hold after any kill. Returns what happened, to be looked at."""
         await self.quiet()
         facts = await self.facts()
-        acked = {} if "100ms" in self.options and self.cut else self.acknowledged()
-        assert recorded.broken(await self.stored(), read_books(self.books), acked) == []
+        assert self.broken(await self.stored()) == []
         self._each_task_ended_once(facts, tasks)
         self._each_attempt_is_one_call_at_most(facts)
         self._the_bill_covers_the_books(facts)

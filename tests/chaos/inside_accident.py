@@ -47,7 +47,7 @@ def server_pid() -> int:
 
 def passes(point: str) -> None:
     """Here it happens, if this is the place and the time."""
-    if point != SAID["point"]:
+    if not point or point != SAID["point"]:
         return
     with _lock:
         if next(_passed) != SAID.get("nth", 1):

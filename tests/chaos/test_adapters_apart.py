@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
+
+from farebox.core import events
 
 ACK_WAIT_S = 3.0
 NOTHING = {"point": "", "how": "nothing", "ack_wait_s": ACK_WAIT_S}
@@ -21,7 +24,7 @@ def specs(policy="retry"):
     return [{"prompt": f"Apart {n}: count the owls.", "max_tokens": 400, "on_interrupt": policy} for n in range(TASKS)]
 
 
-async def lived_through(scene, accident, then=None, *, policy="retry", delay_ms=800):
+async def lived_through(scene, accident, then=None, *, policy="retry", delay_ms=800, late=False):
     scene.accident = NOTHING
     scene.options = ["--without", "adapter-far"]
     await scene.open(delay_ms=delay_ms, limit=4, billed=9)
@@ -34,8 +37,18 @@ async def lived_through(scene, accident, then=None, *, policy="retry", delay_ms=
         if then is not None:
             await then()
         results = await running
+        if late:
+            while not any(isinstance(fact, events.LateResult) for fact in await scene.facts()):
+                await asyncio.sleep(0.2)
     assert len(results) == TASKS
     return results, await scene.verify(TASKS)
+
+
+async def taken_over(scene):
+    """Until the other one ended the attempt. The server may hand it to the frozen one again: he asked for more, too."""
+    async with asyncio.timeout(60):
+        while not any(isinstance(fact, events.AttemptInterrupted) for fact in await scene.facts()):
+            await asyncio.sleep(0.2)
 
 
 @pytest.mark.chaos
@@ -44,13 +57,11 @@ async def lived_through(scene, accident, then=None, *, policy="retry", delay_ms=
 @pytest.mark.parametrize("policy", ["retry", "fail"])
 @pytest.mark.parametrize("point", ["calling", "called"])
 async def test_a_frozen_adapter_is_taken_over_and_its_paid_answer_is_booked_late(scene, point, policy):
-    import signal
-
     async def thaw():
-        await asyncio.sleep(ACK_WAIT_S * 2 + 2)
+        await taken_over(scene)
         scene.adapters[0].send_signal(signal.SIGCONT)
 
-    _, seen = await lived_through(scene, {"point": point, "how": "freeze"}, thaw, policy=policy)
+    _, seen = await lived_through(scene, {"point": point, "how": "freeze"}, thaw, policy=policy, late=True)
     assert seen["AttemptInterrupted"] >= 1
     assert seen["LateResult"] >= 1
 
@@ -59,8 +70,8 @@ async def test_a_frozen_adapter_is_taken_over_and_its_paid_answer_is_booked_late
 @pytest.mark.fault(24)
 @pytest.mark.timeout(150)
 async def test_an_adapter_whose_loop_is_blocked_past_the_ack_wait_does_nothing_twice(scene):
-    _, seen = await lived_through(scene, {"point": "calling", "how": "block", "seconds": ACK_WAIT_S * 2 + 2})
-    assert seen["AttemptInterrupted"] == seen["LateResult"] > 0
+    _, seen = await lived_through(scene, {"point": "calling", "how": "block", "seconds": ACK_WAIT_S * 8}, late=True)
+    assert seen["AttemptInterrupted"] >= seen["LateResult"] > 0
 
 
 @pytest.mark.chaos

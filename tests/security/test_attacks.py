@@ -103,6 +103,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("name", LONG_RUNNING)
 async def test_refused(bus, name, attack):
@@ -156,6 +157,7 @@ async def test_no_rollup_takes_large_contents_away(bus, name, header):
     assert (await js.stream_info("OBJ_farebox-blobs")).state.messages == 1
 
 
+@pytest.mark.fault(31)
 async def test_a_message_id_that_another_one_squats_drops_nobodys_fact_in_silence(bus):
     """farebox sends no message ids (ADR 6): a guessed one hits only who uses it, and is said to him."""
     taken = await bus.say("adapter-ollama", OWN["adapter-ollama"], b"squat", **{"Nats-Msg-Id": "c1.t1.started"})
@@ -189,6 +191,7 @@ async def test_an_answer_is_never_delivered_where_the_asker_may_not_speak(bus, n
     assert {one.name for one in await js.consumers_info("FAREBOX")} >= {"adapter-openai", "adapter-ollama"}
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize("name", sorted(OWN))
 async def test_two_megabytes_are_refused_and_a_raw_client_is_thrown_out(bus, name):
     link = await bus.user(name)

@@ -47,6 +47,7 @@ def body(**fields):
     return json.dumps({"id": "forged", **fields}).encode()
 
 
+@pytest.mark.fault(29)
 async def test_forged_facts_move_nobody_and_ring_the_alarm(tmp_path):
     async with house(tmp_path) as (client, init, go):
         handle = await client.submit("wait", platform="slow")

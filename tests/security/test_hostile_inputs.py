@@ -35,6 +35,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 IDS = ["a.b", "*", ">", "a b", "..", "../x", "A", "ä", "a" * 64, "", "-a", "_a", "a\n", "a\x00", "а", "a/b", "~", "con.txt"]
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("name", IDS)
 def test_ids_that_could_leave_their_place_are_refused(name):
     """Row: ids."""
@@ -325,6 +326,7 @@ def test_counts_have_bounds(count):
         msgspec.convert({"input_tokens": count}, Usage)
 
 
+@pytest.mark.fault(33)
 async def test_lone_surrogates_are_replaced_at_the_edge(tmp_path):
     """Row: lone surrogates."""
     async with engine_with(tmp_path, "") as client:

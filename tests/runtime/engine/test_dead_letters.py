@@ -78,6 +78,7 @@ async def letters(client, count):
     return await until(found)
 
 
+@pytest.mark.fault(28)
 async def test_garbage_is_shown_with_its_raw_body_and_stops_nobody_else(opened, engines):
     log = opened()
     await engines.make(log)
@@ -107,6 +108,7 @@ async def test_the_task_of_a_quarantined_submission_ends_as_failed_and_says_so(o
     assert [one["seq"] for one in (await client.dead(ended=True))["letters"]] == [seq]
 
 
+@pytest.mark.fault(25)
 async def test_what_breaks_an_actor_is_shown_and_decided_about_again_when_it_is_mended(opened, engines, sick):
     log, over = opened(), {"t1"}
     await engines.make(log, all_actors=sick("router", over))
@@ -157,6 +159,7 @@ async def test_what_cannot_be_stored_stays_undecided_and_visible(tape, engines):
     assert (letter["kind"], letter["who"]) == ("undecided", "router")
 
 
+@pytest.mark.fault(25)
 async def test_a_reservation_that_breaks_the_adapter_again_and_again_ends_its_task(request, opened, engines, sick):
     if "memory" in request.node.name:
         opened = request.getfixturevalue("quick_tape").log
@@ -180,6 +183,7 @@ async def test_a_reservation_that_breaks_the_adapter_again_and_again_ends_its_ta
         await client.retry_dead(letter["seq"])
 
 
+@pytest.mark.fault(26)
 async def test_what_was_given_up_while_nobody_listened_is_found_and_handed_out_again(opened, engines, monkeypatch):
     """Row 26: the dead stream keeps what nobody heard; the task has no end, so its letter is open."""
     log = opened()

@@ -64,6 +64,7 @@ async def said(log, task):
     return [one.subject.split(".")[3] for one in stored if one.subject.endswith(f".{task}")]
 
 
+@pytest.mark.fault(27)
 async def test_a_newer_submission_parks_its_task_and_no_other(opened, engines, update):
     log = opened()
     first = await engines.make(log)
@@ -128,6 +129,7 @@ async def test_a_kind_of_fact_that_nobody_knows_yet_parks_its_task_too(tape, eng
     assert router.parked == {("t1", "t1"): seq}
 
 
+@pytest.mark.fault(27)
 async def test_a_newer_fact_in_the_lane_keeps_the_adapter_from_the_task(tape, workers):
     submission = tape.submit()
     started = body("TaskStarted", chain="c1", task="t1", platform="rehearsal", version=2)
@@ -168,6 +170,7 @@ async def test_who_counts_slots_stops_where_a_later_one_counts_them_too(tape, en
     assert (stopped.value.exit_code, stopped.value.code) == (8, "FB803")
 
 
+@pytest.mark.fault(72)
 async def test_fields_that_nobody_knows_yet_change_nothing(opened, engines):
     """Unknown fields stay in the log, where a later farebox finds them; only a new version changes a meaning."""
     log = opened()

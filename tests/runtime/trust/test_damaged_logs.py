@@ -31,6 +31,7 @@ async def refused(place, kind, code, *words):
     return error
 
 
+@pytest.mark.fault(10)
 async def test_row_10_a_torn_end_after_a_kill_is_a_lost_end(place):
     cut(place.blocks[-1], 7)
     place.forget_index()
@@ -39,23 +40,27 @@ async def test_row_10_a_torn_end_after_a_kill_is_a_lost_end(place):
     )
 
 
+@pytest.mark.fault(10)
 async def test_row_10_a_torn_end_after_a_clean_stop_is_a_missing_fact(place):
     cut(place.blocks[-1], 7)
     await refused(place, LogDamaged, "FB801", "1 of the facts 1 to", "are gone")
 
 
+@pytest.mark.fault(10)
 async def test_row_10_a_last_block_that_is_gone_is_a_lost_end(place):
     place.blocks[-1].unlink()
     place.forget_index()
     await refused(place, LogShortened, "FB806", "its end is gone")
 
 
+@pytest.mark.fault(10)
 async def test_row_10_a_flipped_bit_in_the_last_block_takes_all_behind_it(place):
     flip(place.blocks[-1], 1_000_000)
     place.forget_index()
     await refused(place, LogShortened, "FB806", "its end is gone")
 
 
+@pytest.mark.fault(10)
 async def test_row_10_sequences_that_were_used_again_are_not_taken_for_the_old_ones(place):
     cut(place.blocks[-1], 7)
     place.forget_index()
@@ -63,12 +68,14 @@ async def test_row_10_sequences_that_were_used_again_are_not_taken_for_the_old_o
     await refused(place, LogChanged, "FB807", "is not the one that was acknowledged", "found again-0000", "used again")
 
 
+@pytest.mark.fault(11)
 async def test_row_11_a_flipped_bit_in_an_old_block_is_counted_after_a_kill(place):
     flip(place.blocks[0], 4_000_000)
     place.forget_index()
     await refused(place, LogDamaged, "FB801", "of the facts 1 to", "farebox audit verify names the first")
 
 
+@pytest.mark.fault(11)
 async def test_row_11_a_fact_that_only_a_reader_misses_stops_who_reads(place):
     flip(place.blocks[0], 4_000_000)
     for folder in ("views", "snapshots"):
@@ -79,6 +86,7 @@ async def test_row_11_a_fact_that_only_a_reader_misses_stops_who_reads(place):
             pass
 
 
+@pytest.mark.fault(13)
 async def test_row_13_a_stream_whose_head_cannot_be_read_is_never_made_anew(place):
     head = place.stream / "meta.inf"
     whole = head.read_bytes()
@@ -91,6 +99,7 @@ async def test_row_13_a_stream_whose_head_cannot_be_read_is_never_made_anew(plac
     assert len(await place.run("and on")) == 1
 
 
+@pytest.mark.fault(13)
 async def test_row_13_a_stream_that_is_gone_is_never_made_anew(small):
     shutil.rmtree(small.stream)
     await refused(small, LogMissing, "FB804", "is gone", "never made anew", "farebox log restore")
@@ -100,6 +109,7 @@ async def test_row_13_a_stream_that_is_gone_is_never_made_anew(small):
     assert not small.stream.exists()
 
 
+@pytest.mark.fault(14)
 async def test_row_14_a_stream_that_was_deleted_and_made_again_is_another_log(small):
     async with small.as_init() as log:
         await log._streams._api("STREAM.DELETE.FAREBOX", {})
@@ -107,11 +117,13 @@ async def test_row_14_a_stream_that_was_deleted_and_made_again_is_another_log(sm
     await refused(small, LogReplaced, "FB805", "This is another log", "this store worked with one made")
 
 
+@pytest.mark.fault(15)
 async def test_row_15_a_beginning_that_was_removed_by_hand_is_missed(place):
     place.blocks[0].unlink()
     await refused(place, LogBeheaded, "FB808", "but it began at 1")
 
 
+@pytest.mark.fault(15)
 async def test_row_15_facts_that_expired_by_hand_are_missed(small):
     async with small.as_init() as log:
         config = (await log._streams.info("FAREBOX"))["config"]
@@ -124,12 +136,14 @@ async def test_row_15_facts_that_expired_by_hand_are_missed(small):
     await refused(small, LogShortened, "FB806", "its end is gone")
 
 
+@pytest.mark.fault(73)
 async def test_row_73_the_log_of_another_store_is_not_taken_for_ones_own(place, small):
     shutil.rmtree(place.store / "nats")
     shutil.copytree(small.store / "nats", place.store / "nats")
     await refused(place, LogReplaced, "FB805", "This is another log")
 
 
+@pytest.mark.fault(73)
 async def test_row_73_an_old_copy_of_the_files_is_noticed(small, tmp_path):
     old = small.copied(tmp_path / "old")
     await small.run("later")
@@ -138,6 +152,7 @@ async def test_row_73_an_old_copy_of_the_files_is_noticed(small, tmp_path):
     await refused(small, LogShortened, "FB806", "was acknowledged")
 
 
+@pytest.mark.fault(73)
 async def test_row_73_an_old_copy_that_went_on_elsewhere_is_noticed(small, tmp_path):
     other = small.copied(tmp_path / "other")
     await small.run("later")

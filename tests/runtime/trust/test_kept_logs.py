@@ -69,6 +69,7 @@ async def test_an_audit_works_beside_the_engine_that_runs(small):
     assert report.blobs == 1
 
 
+@pytest.mark.fault(11)
 async def test_row_11_the_audit_names_the_first_fact_that_cannot_be_read(place):
     block = place.blocks[0]
     body = bytearray(block.read_bytes())
@@ -79,6 +80,7 @@ async def test_row_11_the_audit_names_the_first_fact_that_cannot_be_read(place):
     assert fault.seq == int(fault.text.split("After sequence ")[1].split()[0]) + 1
 
 
+@pytest.mark.fault(10)
 async def test_row_10_the_audit_names_an_end_that_cannot_be_read(place, monkeypatch):
     """A clean stop notes how long the log is, so the server still promises what it cannot give."""
     monkeypatch.setattr("farebox.runtime.audit.SILENCE_S", 0.5)
@@ -141,6 +143,7 @@ async def test_a_fact_that_was_exchanged_is_noticed_by_the_noted_digests(small):
     assert "up to 5, is not what it was" in changed.faults[0].text
 
 
+@pytest.mark.fault(73)
 async def test_row_73_a_copy_comes_back_with_sequences_bodies_and_times(small, tmp_path):
     await small.run(LARGE)
     made = await backed_up(small, tmp_path / "copy")
@@ -157,6 +160,7 @@ async def test_row_73_a_copy_comes_back_with_sequences_bodies_and_times(small, t
     assert views_digest(other)[1].created != views_digest(small)[1].created
 
 
+@pytest.mark.fault(73)
 async def test_row_73_the_views_of_a_restored_log_say_the_same(small, tmp_path):
     before, mark = views_digest(small)
     await backed_up(small, tmp_path / "copy")
@@ -230,6 +234,7 @@ async def test_a_copy_is_put_back_into_an_empty_store_only(small, tmp_path):
         await keeping.put_back(tmp_path / "copy", small.store, small.config)
 
 
+@pytest.mark.fault(14)
 async def test_row_14_what_a_person_accepts_is_believed_again(place):
     block = place.blocks[-1]
     block.write_bytes(block.read_bytes()[:-7])
@@ -323,6 +328,7 @@ async def test_under_100ms_a_short_loss_makes_the_views_anew_and_stops_nobody(sm
     assert (await audited(small)).faults == ()
 
 
+@pytest.mark.fault(57, 58)
 async def test_rows_57_and_58_views_that_are_damaged_or_deleted_are_made_anew_with_the_same_digest(small):
     before, mark = views_digest(small)
     path = small.store / "views" / "ledger.duckdb"

@@ -86,6 +86,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_happens(words, tmp_path
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.fault(14)
 async def test_row_14_a_stream_that_is_deleted_under_a_running_engine_stops_it_and_is_told_later(small):
     async with small.up() as hosted, client.joined(discovery.of_store(small.store)) as found:
         await (await found.submit("hello", platform="rehearsal")).result()
