@@ -279,7 +279,21 @@ def _platform(name: str, fields: dict[str, Any], known: Layer) -> PlatformSettin
     if "kind" not in fields:
         origin = next(value.origin for key, value in known.items() if key.startswith(prefix))
         raise BadSettings(f'{origin}: [platforms.{name}] needs kind, for example kind = "compatible".')
+    _refuse_keys(name, fields, known)
     return _converted(fields, PlatformSettings, known, prefix)
+
+
+def _refuse_keys(name: str, fields: dict[str, Any], known: Layer) -> None:
+    """Raise BadSettings for a key among the settings: they are adopted into the log."""
+    from farebox.runtime import secrecy  # noqa: PLC0415 - engines only
+
+    struck = secrecy.redactor()
+    for key, value in fields.items():
+        if any(struck.text(text) != text for text in secrecy.all_texts(value)):
+            raise BadSettings(
+                f"{known[f'platforms.{name}.{key}'].origin}: platforms.{name}.{key} holds a key, which the log would keep.",
+                hint='Put it into a variable of the environment and write its name: key_env = "NAME".',
+            )
 
 
 def _section[Kind: Struct](section: str, kind: type[Kind], known: Layer) -> Kind:

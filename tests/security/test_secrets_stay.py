@@ -13,7 +13,7 @@ import pytest
 from farebox import engines
 from farebox.client import joined
 from farebox.config import load, platform_kinds
-from farebox.core.errors import BadInput
+from farebox.core.errors import BadInput, BadSettings
 from farebox.core.platform import End, Head, Verdict
 from farebox.core.redaction import STRUCK
 from farebox.core.terms import Fault
@@ -150,3 +150,27 @@ def test_a_refusal_is_read_without_its_secrets_before_anybody_shortens_it(cut):
     for at in range(0, len(body), cut):
         assert intake.feed(body[at : at + cut])
     assert intake.end(End()).fault.message == '{"error":"wrong key Ω [key]"}'[:22]
+
+
+@pytest.mark.parametrize("line", [
+    f'url = "https://far.example/v1?key={KEY}"', f'options = {{insecure = "{TOKEN}"}}', f'models = ["{TOKEN}"]',
+    f'key_env = "{TOKEN}"',
+])  # fmt: skip
+def test_a_key_among_the_settings_is_refused_before_the_log_keeps_it(tmp_path, monkeypatch, line):
+    monkeypatch.setenv("SESAME_API_KEY", KEY)
+    file = tmp_path / "farebox.toml"
+    file.write_text(f'[platforms.far]\nkind = "compatible"\n{line}\n')
+    with pytest.raises(BadSettings, match="holds a key, which the log would keep") as caught:
+        load(file=file, kinds=platform_kinds())
+    assert str(file) in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_changed_environment_is_noticed(monkeypatch):
+    before = redactor()
+    assert redactor() is before
+    monkeypatch.setenv("ANOTHER_TOKEN", KEY)
+    assert redactor().text(KEY) == STRUCK
+    monkeypatch.delenv("ANOTHER_TOKEN")
+    assert redactor().text(KEY) == KEY
