@@ -34,9 +34,10 @@ def farebox(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FAREBOX", "NATS"))}
     environment |= {"HOME": str(tmp_path), "FAREBOX_HOME": str(tmp_path / "store")}
     (tmp_path / "stubborn.py").write_text(STUBBORN)
+    (work := tmp_path / "work").mkdir()  # not the folder that holds the store: no program is started there
     argv = json.dumps([sys.executable, str(tmp_path / "stubborn.py")])
     (tmp_path / "farebox.toml").write_text(
-        f'[platforms.stubborn]\nkind = "command"\nbilling = "metered"\nargv = {argv}\noptions = {{directory = "{tmp_path}"}}\n'
+        f'[platforms.stubborn]\nkind = "command"\nbilling = "metered"\nargv = {argv}\noptions = {{directory = "{work}"}}\n'
     )
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -68,8 +69,8 @@ def is_gone(pid: int) -> bool:
 def test_a_killed_engine_leaves_no_program_behind_and_a_person_decides_what_becomes_of_its_task(farebox, tmp_path):
     ready = json.loads(farebox("up", "--detach", "--json").stdout)
     task = farebox("submit", "Think for long.", "--platform", "stubborn", "--no-fallback", "--detach").stdout.strip()
-    wait_for((tmp_path / "pids").exists)
-    program, hidden = map(int, (tmp_path / "pids").read_text().split())
+    wait_for((tmp_path / "work" / "pids").exists)
+    program, hidden = map(int, (tmp_path / "work" / "pids").read_text().split())
     os.kill(ready["pid"], signal.SIGKILL)
     wait_for(lambda: is_gone(program))  # the kernel ends it with its parent, whatever it ignores
     assert not is_gone(hidden), "a session of its own hides it from the kernel's help"
