@@ -121,9 +121,8 @@ class AttemptCall:
     def _on_piece(self, piece: str) -> asyncio.Future[None] | None:
         text = clean(piece)
         self._text.append(text)
-        said = self._flow.feed(text)
-        self._unsaid.append(said)
-        self._unsaid_chars += len(said)
+        self._unsaid.append(text)
+        self._unsaid_chars += len(text)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(CHUNK_S, self._say)
         elif self._unsaid_chars >= CHUNK_CHARS:
@@ -139,9 +138,11 @@ class AttemptCall:
             self._saying.add(task)
             task.add_done_callback(self._saying.discard)
 
-    def _next_chunk(self) -> ChunkStreamed | None:
-        """Return what has come since the last chunk."""
-        text, self._unsaid, self._unsaid_chars = "".join(self._unsaid), [], 0
+    def _next_chunk(self, *, last: bool = False) -> ChunkStreamed | None:
+        """Return what has come since the last chunk, as far as it can be said already; with `last` all of it."""
+        text, self._unsaid, self._unsaid_chars = self._flow.feed("".join(self._unsaid)), [], 0
+        if last:
+            text += self._flow.end()
         if not text:
             return None
         self._ahead_chars += len(text)
@@ -169,8 +170,7 @@ class AttemptCall:
     async def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._unsaid.append(self._flow.end())
-        last = self._next_chunk()
+        last = self._next_chunk(last=True)
         if self._saying:
             await asyncio.wait(self._saying)
         if last is not None:
