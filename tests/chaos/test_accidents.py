@@ -76,7 +76,7 @@ async def mended(scene, process, how):
 
 
 async def lived_through(scene, point, how):
-    nth = 1 if point.endswith(RARE) else 12 if point in VIEWS else 3  # a start writes views and witness a few times itself
+    nth = 1 if point.endswith(RARE) else 7 if point in VIEWS else 3  # a start writes views and witness a few times itself
     scene.accident = {"point": point, "how": how, "nth": nth, "ack_wait_s": ACK_WAIT_S}
     await scene.open(delay_ms=80, limit=4, billed=9, faults=FAULTS)
     async with scene.joined() as bus:

@@ -223,6 +223,18 @@ async def test_closing_beside_a_frozen_server_does_not_hang(opened, own_server, 
     own_server.signal(signal.SIGCONT)
 
 
+async def test_closing_right_after_the_server_went_breaks_over_nothing(opened):
+    log = await opened()
+    client = log._connection.client
+    client._transport._io_writer.transport.abort()
+    for _ in range(2):
+        await asyncio.sleep(0)  # the transport has ended, nobody was told yet
+    client._pending.append(b"PING\r\n")
+    client._pending_data_size = 6
+    await log.close()
+    assert client.is_closed
+
+
 async def test_a_reader_whose_consumer_was_removed_makes_it_anew(opened, entry, reading):
     told = []
     log = await opened(consumer="views", on_health=told.append)

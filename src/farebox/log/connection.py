@@ -153,6 +153,8 @@ class Connection:
     async def close(self) -> None:
         """Close at once; who waits for an answer learns that it will not come."""
         self._closing = True
+        if self.client.is_cut:
+            self.client.forget_unsent()  # asyncio's transport breaks over what is written after its end (Python 3.13)
         try:
             async with asyncio.timeout(CLOSE_WAIT_S):
                 await self.client.close()

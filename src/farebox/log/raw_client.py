@@ -142,6 +142,12 @@ class RawClient(Client):
         self._pending_data_size = 0
 
     @property
+    def is_cut(self) -> bool:
+        """Whether nothing can be written any more: the server is gone, even where nobody was told yet."""
+        writer = getattr(self._transport, "_io_writer", None)
+        return writer is not None and writer.is_closing()
+
+    @property
     def has_jetstream(self) -> bool:
         """Whether the server says that JetStream is on."""
         return bool(self._server_info.get("jetstream"))
