@@ -61,8 +61,8 @@ async def submit_all(credentials: Path, rate: int, count: int) -> None:
         if waiting is not None:
             waiting.set_result(time.perf_counter())
 
-    passwords = msgspec.json.decode((credentials.parent / "users.json").read_bytes(), type=dict[str, str])
-    raw = await nats.connect(where.url, user="init", password=passwords["init"], inbox_prefix=b"_INBOX_init")
+    seeds = msgspec.json.decode((credentials.parent / "users.json").read_bytes(), type=dict[str, str])
+    raw = await nats.connect(where.url, nkeys_seed_str=seeds["init"], inbox_prefix=b"_INBOX_init")
     await raw.subscribe("farebox.stored.log.*.completed.>", cb=on_end)
     await raw.flush()
 
@@ -89,6 +89,7 @@ async def stream(hosted: engines.Hosted, rate: int, seconds: float) -> list[floa
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, _ = await client.communicate()
+    assert client.returncode == 0, "the client said on stderr what is wrong"
     return msgspec.json.decode(out, type=list[float])[round(rate * WARM_S) :]
 
 
