@@ -11,13 +11,16 @@ from farebox.core import money
 from farebox.core.results import Result
 
 REHEARSAL = "rehearsal"
-MONEY = ("paid_usd", "plan_value_usd", "possible_usd", "unpriced")
+MONEY = ("paid_usd", "plan_value_usd", "possible_usd", "possible_unknown", "unpriced")
 NOWHERE = "-"
 """The platform of tasks that never reached one."""
 
 
 class Sum(Struct, frozen=True, kw_only=True):
-    """Sums over tasks. Money in US dollars: None when no task had any; `unpriced` counts tasks of unknown cost."""
+    """Sums over tasks. Money in US dollars: None when no task had any; `unpriced` counts tasks of unknown cost.
+
+    `possible_unknown` counts tasks that may have cost more, and nobody knows how much.
+    """
 
     count: int = 0
     completed: int = 0
@@ -26,6 +29,7 @@ class Sum(Struct, frozen=True, kw_only=True):
     paid_usd: Decimal | None = None
     plan_value_usd: Decimal | None = None
     possible_usd: Decimal | None = None
+    possible_unknown: int = 0
     unpriced: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -78,6 +82,7 @@ def _sum(results: list[Result]) -> Sum:
         paid_usd=_total(result.cost.paid_usd for result in results),
         plan_value_usd=_total(result.cost.plan_value_usd for result in results),
         possible_usd=_total(result.cost.possible_usd for result in results),
+        possible_unknown=sum(result.cost.status == "possible" and result.cost.possible_usd is None for result in results),
         unpriced=sum(result.cost.status == "unpriced" for result in results),
         input_tokens=sum(result.usage.input_tokens or 0 for result in results),
         output_tokens=sum(result.usage.output_tokens or 0 for result in results),

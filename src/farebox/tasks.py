@@ -85,7 +85,8 @@ def spec_of(fields: Mapping[str, Any]) -> TaskSpec:
     try:
         spec = msgspec.convert(named, TaskSpec)
     except msgspec.ValidationError as error:
-        raise BadInput(_say(str(error), named)) from error
+        written = {ALIASES.get(given, given): given for given in fields}
+        raise BadInput(_say(str(error), named, written)) from error
     _check(spec)
     if not replaced:
         return spec
@@ -117,15 +118,15 @@ def _check_type(given: object) -> None:
         raise BadInput(f"{str(given)[:60]!r} is no task type.", hint=f"{near} Choose one of: {', '.join(TASK_TYPES)}.".strip())
 
 
-def _say(message: str, named: Mapping[str, Any]) -> str:
-    """Turn msgspec's words into ours: which field, what was expected."""
+def _say(message: str, named: Mapping[str, Any], written: Mapping[str, str]) -> str:
+    """Turn msgspec's words into ours: which field, as it was `written`, what was expected."""
     found = re.search(r"^(.*?) - at `\$\.?(?:key in )?([^`]*)`$", message)
     if not found:
         return message.replace("`", "")
     field = re.split(r"[.\[]", found[2])[0]
     value = named.get(field)
     got = f" (it is {value!r})" if isinstance(value, (int, float, bool)) else ""
-    return f'field "{found[2]}": {found[1].replace("`", "")}{got}.'
+    return f'field "{written.get(field, field)}{found[2][len(field) :]}": {found[1].replace("`", "")}{got}.'
 
 
 def _check(spec: TaskSpec) -> None:

@@ -48,6 +48,8 @@ def test_the_life_of_an_engine(farebox, tmp_path):
     assert status["engine"]["bus"] == ready["bus"]
     assert f"task {result['task_id']} · completed" in farebox("status", result["task_id"]).stdout
 
+    early = farebox("down", "--wait", "-1")
+    assert (early.returncode, early.stderr) == (2, "FB401 --wait is -1; it must be 0 or more seconds.\n")
     assert farebox("down").stdout == "stopped; 0 tasks go on with the next start\n"
     assert farebox("down").returncode == 4
 

@@ -291,6 +291,7 @@ def test_a_batch_report_keeps_rehearsals_apart_and_says_what_is_unknown():
             result("openai", "metered", paid_usd="0.5", status="priced"),
             result("openai", "metered", status="unpriced"),
             result("openai", "metered", possible_usd="0.25", status="possible"),
+            result("openai", "metered", paid_usd="0", status="possible"),
         ],
         "b1",
     )
@@ -299,4 +300,5 @@ def test_a_batch_report_keeps_rehearsals_apart_and_says_what_is_unknown():
     assert "rehearsal apart: $5.0000. Rehearsal dollars. You were charged nothing." in lines
     assert "* without 1 tasks that have no price" in lines
     assert "+ at most $0.2500 possibly charged" in lines
-    assert "tokens without 4 tasks whose platform did not say" in lines
+    assert "+ 1 tasks possibly charged, nobody knows how much" in lines
+    assert "tokens without 5 tasks whose platform did not say" in lines

@@ -98,6 +98,7 @@ def test_the_prompt_comes_from_stdin(cli, monkeypatch):
         (["hello", "--metadata", "x"], 2, "--metadata 'x': write it as NAME=VALUE."),
         (["hello", "--tag", "a=1", "--tag", "a=2"], 2, "--tag 'a' is given twice."),
         (["hello", "--platfrm", "x"], 2, "FB400 Unknown option: --platfrm. Did you mean --platform?"),
+        (["hello", "my", "dear"], 2, 'FB400 Unused: "my dear". Put a prompt of several words in quotes: farebox submit "your'),
         (["--jsn"], 2, "FB400 Unknown option: --jsn."),
         ([], 2, "FB400"),
         (["hello", "--server", "nats://nobody:1"], 4, "FB101 No farebox engine answers on nats://nobody:1. Start one:"),
@@ -167,6 +168,9 @@ def test_the_footer_says_what_is_known_and_never_zero_for_unknown():
         task_id="t2", chain_id="c", status="failed", error=ErrorShown(error_class="exhausted", message="a\nb\x1b[2J")
     )
     assert footer(failed) == "failed: exhausted: a b�[2J\nno platform · –→– tok · – · nothing charged · task t2"
+    assert cost(CostShown(status="possible")) == "possibly charged, nobody knows how much"
+    twice = CostShown(status="possible", paid_usd="0.5")
+    assert cost(twice) == "paid $0.5000, possibly charged, nobody knows how much"
     assert cost(CostShown(status="unpriced")) == "no price known"
     assert cost(CostShown(status="pending")) == "cost still being booked"
     assert cost(CostShown(status="possible", possible_usd="0.5")) == "possibly charged, at most $0.5000"

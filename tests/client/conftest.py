@@ -209,7 +209,7 @@ class ScriptedEngine:
                 "partial_output": end.partial_output,
                 "duration_s": end.duration_ms / 1000,
                 "attempts": end.attempt,
-                "error": end.fault and {"error_class": end.fault.error_class, "message": end.fault.message},
+                "error": end.fault and {"class": end.fault.error_class, "message": end.fault.message},
                 "usage": {"input_tokens": 10, "output_tokens": 5, "source": "provider"} if end.usage else {},
                 "cost": {"status": "none" if end.charged == "none" else "pending"},
             }

@@ -131,6 +131,7 @@ def test_a_file_handed_over_in_python_is_cleaned_too():
         ({"prompt": "x", "metadata": {"k": "v" * 70_000}}, "metadata has"),
         ({"prompt": "x", "q" * 100: 1}, 'qqq...". Known: prompt'),
         ({"prompt": "x", "priority": True}, 'field "priority": Expected int, got bool (it is True).'),
+        ({"prompt": "x", "id": "q" * 1025}, 'field "id": Expected str of length <= 1024.'),
         ({"prompt": "x", "context": [1]}, 'field "context": Expected object, got array.'),
     ],
 )  # fmt: skip

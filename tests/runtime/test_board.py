@@ -46,7 +46,21 @@ async def test_a_caller_that_asks_before_the_submission_is_read_is_told_all_the_
     assert await waiting
     told = board.result("c1", "t1")
     assert told is not None
-    assert (told["cost"]["status"], told["error"]["error_class"]) == ("none", "unavailable")
+    assert (told["cost"]["status"], told["error"]["class"]) == ("none", "unavailable")
+
+
+def test_a_task_that_was_given_up_took_as_long_as_its_last_attempt() -> None:
+    board = Board()
+    board.hear(e.TaskSubmitted(**TASK, seq=1))
+    for attempt, duration_ms in ((1, 900), (2, 2500)):
+        lost = e.AttemptFailed(
+            **LANE | {"attempt": attempt}, fault=Fault(error_class="stalled"), duration_ms=duration_ms, seq=2
+        )
+        board.hear(lost)
+    board.hear(e.TaskCompleted(**TASK, status="failed", fault=Fault(error_class="exhausted", message="no more"), seq=4))
+    told = board.result("c1", "t1")
+    assert told is not None
+    assert (told["platform"], told["duration_s"]) == (LANE["platform"], 2.5)
 
 
 async def test_a_wait_ends_at_its_time_and_leaves_nothing_behind() -> None:

@@ -349,6 +349,19 @@ def test_success_is_counted_per_platform_and_day() -> None:
     assert rows == [("p1", "2024-10-04", 3, 1, 1, 1)]
 
 
+def test_a_task_that_was_given_up_is_a_failure_of_the_platform_that_failed_it() -> None:
+    story = Story().submitted("t1").completed("t2")
+    story.tell("adapter", e.AttemptFailed(chain="t1", task="t1", attempt=1, platform="p1", fault=FAULT, duration_ms=2500))
+    story.tell("router", e.TaskCompleted(chain="t1", task="t1", status="failed", fault=FAULT))
+    story.tell("router", e.TaskCompleted(chain="t3", task="t3", status="failed", fault=FAULT))
+    with story.ledger.snapshot() as now:
+        (rows,) = now.stream("SELECT platform, tasks, completed, failed FROM success ORDER BY platform")
+    assert rows == [("-", 1, 0, 1), ("p1", 2, 1, 1)]
+    found = {row.key: (row.tasks, row.completed) for row in questions.costs(story.ledger, by="platform").rows}
+    assert found == {"-": (1, 0), "p1": (2, 1)}
+    assert story.result("t1").duration_s == 2.5
+
+
 def test_chains_sum_their_tasks() -> None:
     story = Story()
     for task in ("t1", "t2"):

@@ -22,6 +22,12 @@ WHO_PAYS = {
     "rehearsal": "no model, no money",
 }
 
+HELP = {
+    "auth_missing": " Check its key or login (platforms.NAME.key_env in farebox.toml).",
+    "unavailable": " What is missing, and how to get it: farebox platforms",
+}
+"""What to do about a failure, by its class."""
+
 
 class AnswerOutput:
     """Shows one answer. Without `streams` the text comes at the end, whole, so that a pipe never holds half of two answers."""
@@ -94,8 +100,17 @@ def footer(result: Result) -> str:
     parts += [cells.seconds(result.duration_s), cost(result.cost, result.billing), f"task {result.task_id}"]
     if result.ok:
         return " · ".join(parts)
-    error = f": {result.error.error_class}: {one_line(result.error.message, 1000)}" if result.error else ""
-    return f"{result.status}{error}\n" + " · ".join(parts)
+    return "\n".join([_why(result), " · ".join(parts)])
+
+
+def _why(result: Result) -> str:
+    """Return why there is no answer, and what can be done about it."""
+    if result.error is None:
+        return result.status
+    known = dict.fromkeys((result.status, result.error.error_class, one_line(result.error.message, 1000)))
+    if result.status == "cancelled" and result.error.message == "Cancelled.":
+        return "cancelled"
+    return ": ".join(part for part in known if part) + HELP.get(result.error.error_class, "")
 
 
 def cost(cost: CostShown, billing: str = "") -> str:
@@ -107,6 +122,8 @@ def cost(cost: CostShown, billing: str = "") -> str:
         parts.append(f"plan value {cells.usd(cost.plan_value_usd)}")
     if cost.possible_usd is not None:
         parts.append(f"possibly charged, at most {cells.usd(cost.possible_usd)}")
+    elif cost.status == "possible":
+        parts.append("possibly charged, nobody knows how much")
     if cost.status in {"unpriced", "pending"}:
         parts.append({"unpriced": "no price known", "pending": "cost still being booked"}[cost.status])
     if not parts:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 import msgspec
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from farebox import __version__
 from farebox.core.errors import FareboxError
@@ -91,6 +91,10 @@ def _dispatched(arguments: Sequence[str]) -> int:
         return _usage(arguments, f'There is no command "{first[:60]}".', did_you_mean(first, COMMANDS) or "See: farebox --help")
     try:
         code = build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except UnusedCliTokensError as error:
+        words = " ".join(error.unused_tokens or ())
+        quotes = 'Put a prompt of several words in quotes: farebox submit "your prompt"' if first == "submit" else ""
+        return _usage(arguments, f'Unused: "{words[:200]}".', quotes or f"See: farebox {first} --help")
     except CycloptsError as error:
         words = " ".join(str(error).split())
         return _usage(arguments, words, f"See: farebox {first} --help")

@@ -57,7 +57,7 @@ async def _cancelled(common: Common, tasks: Sequence[str]) -> int:
         )
         return 0
     already = f" ({finished} had already ended)" if finished else ""
-    line(f"cancelled {cancelled}{already}; spent so far {cells.usd(spent)}")
+    line(f"cancelled {cancelled}{already}; spent so far {'unknown' if spent is None else cells.usd(spent)}")
     if waiting:
         note(common, f"still ending: {', '.join(waiting)}")
     return 0

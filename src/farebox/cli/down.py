@@ -11,7 +11,7 @@ from pathlib import Path
 from farebox.cli import session
 from farebox.cli.options import DEFAULT, Common
 from farebox.cli.output import document, line
-from farebox.core.errors import BusError, NotReachable
+from farebox.core.errors import BadInput, BusError, NotReachable
 from farebox.runtime.store import EngineRecord, Store
 
 STATUS_WAIT_S = 5.0
@@ -25,6 +25,8 @@ def command(*, wait: float = 60.0, common: Common = DEFAULT) -> int:
     wait
         Seconds to wait for its end.
     """
+    if not wait >= 0:
+        raise BadInput(f"--wait is {wait:g}; it must be 0 or more seconds.")
     place = common.place(common.settings())
     engine = Store(place).engine()
     if engine is None:

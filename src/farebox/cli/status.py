@@ -167,5 +167,5 @@ def _row(task: Mapping[str, Any]) -> list[str]:
         cells.usd(cost.get("paid_usd")) + ("*" if cost.get("status") == "unpriced" else ""),
         cells.usd(cost.get("plan_value_usd")),
         cells.text(result.get("batch_id")),
-        str(error.get("error_class", "")),
+        str(error.get("class", "")),
     ]

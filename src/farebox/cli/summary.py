@@ -65,6 +65,8 @@ def _remarks(total: Aggregate) -> list[str]:
         remarks.append(f"* without {total.unpriced} tasks that have no price")
     if total.possible_usd is not None:
         remarks.append(f"+ at most {cells.usd(total.possible_usd)} possibly charged")
+    if total.possible_unknown:
+        remarks.append(f"+ {total.possible_unknown} tasks possibly charged, nobody knows how much")
     if total.tokens_unknown:
         remarks.append(f"tokens without {total.tokens_unknown} tasks whose platform did not say")
     return remarks

@@ -91,7 +91,9 @@ def _engine(common: Common, config: Config, place: Path, parts: Parts) -> Abstra
     if common.server or common.nats_context or config.bus.server or config.bus.context:
         where = discovery.find(common.server, common.nats_context, place, bus=config.bus)
     if parts.alone and where is None:
-        raise BadInput("An actor alone needs a bus.", hint="NATS_NKEY=NAME.nk farebox up --only NAME --server nats://NAME@HOST:4222")
+        raise BadInput(
+            "An actor alone needs a bus.", hint="NATS_NKEY=NAME.nk farebox up --only NAME --server nats://NAME@HOST:4222"
+        )
     if parts.alone and where is not None:
         return engines.alone(where, place, parts, config)
     return engines.embedded(place, config, parts) if where is None else engines.joined(where, place, config, parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 TaskStatus = Literal["pending", "running", "completed", "failed", "cancelled", "unknown"]
 
@@ -33,9 +33,9 @@ class CostShown(Struct, frozen=True, kw_only=True):
 
 
 class ErrorShown(Struct, frozen=True, kw_only=True):
-    """Why a task did not succeed."""
+    """Why a task did not succeed. As JSON the class is named `class`, a word that Python keeps for itself."""
 
-    error_class: str
+    error_class: str = field(name="class")
     message: str = ""
 
 

@@ -65,6 +65,11 @@ class Try:
         told = (self.cost, self.late, self.ended)
         return next((one.usage for one in told if one is not None and one.usage is not None), None)
 
+    @property
+    def duration_ms(self) -> int | None:
+        """How long it took, milliseconds; None where nobody measured it."""
+        return (self.ended.duration_ms or None) if self.ended is not None else None
+
     def known(self, name: str) -> str:
         """Return platform, model or billing: the end's word, else the start's."""
         told = [getattr(one, name) for one in (self.ended, self.started, self.late) if one is not None]
@@ -191,6 +196,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
     last = row.tries[max(row.tries)] if row.tries else Try()
     ran = end.platform != NONE
     platform = end.platform if ran else last.known("platform")
+    duration_ms = end.duration_ms if ran or end.duration_ms else last.duration_ms
     text, ref = (end.partial_output, end.partial_ref) if end.partial_output or end.partial_ref else _partial(row)
     result = Result(
         task_id=end.task,
@@ -206,7 +212,7 @@ def _document(row: Row, end: TaskCompleted) -> Json:
         files_created=end.files_created,
         usage=_usage([one.usage for one in row.tries.values()]),
         cost=_cost([one.cost for one in row.tries.values() if one.cost is not None]),
-        duration_s=end.duration_ms / 1000 if platform else None,
+        duration_s=duration_ms / 1000 if duration_ms is not None else None,
         attempts=len(row.tries),
         error=ErrorShown(error_class=end.fault.error_class, message=end.fault.message) if end.fault else None,
     )

@@ -61,8 +61,8 @@ GROUP BY status ORDER BY status;
 SELECT ends.task FROM ends JOIN tasks USING (chain, task) WHERE tasks.batch = $batch ORDER BY ends.seq;
 
 -- name: costs
--- Money by what was booked in the time asked for, tasks and durations by what ended in it. A task counts where it ended, money
--- where it was spent. `whole` marks the total.
+-- Money by what was booked in the time asked for, tasks and durations by what ended in it. A task counts where it ended or
+-- was tried last, money where it was spent. `whole` marks the total.
 WITH booked AS (
     SELECT *, CASE $by WHEN 'platform' THEN platform WHEN 'model' THEN coalesce(model, '') WHEN 'chain' THEN chain
                   WHEN 'task' THEN chain || '/' || task WHEN 'batch' THEN coalesce(batch, '')
@@ -72,7 +72,7 @@ ended AS (
     SELECT *, CASE $by WHEN 'platform' THEN platform WHEN 'model' THEN coalesce(model, '') WHEN 'chain' THEN chain
                   WHEN 'task' THEN chain || '/' || task WHEN 'batch' THEN coalesce(batch, '')
                   ELSE strftime(make_timestamp(at_ms * 1000), '%Y-%m-%d') END AS key
-    FROM ends WHERE at_ms >= $since_ms AND at_ms < $until_ms AND ($in_batch = '' OR batch = $in_batch)),
+    FROM finished WHERE at_ms >= $since_ms AND at_ms < $until_ms AND ($in_batch = '' OR batch = $in_batch)),
 money AS (
     SELECT coalesce(key, '') AS key, grouping(key) AS whole, string_agg(DISTINCT billing, ' ' ORDER BY billing) AS billing,
            count(*) AS charges, sum(real_usd) AS paid_usd, sum(value_usd) AS plan_value_usd,

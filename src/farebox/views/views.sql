@@ -18,6 +18,19 @@ CREATE OR REPLACE VIEW ends AS
 SELECT endings.* FROM endings JOIN (
     SELECT min(seq) AS seq FROM endings WHERE fact = 'TaskCompleted' GROUP BY chain, task) USING (seq);
 
+-- The end of each task with the place where it was tried last: a task that the router ended after failed attempts is a failure
+-- of the platform that failed it. '-': it never reached one.
+CREATE OR REPLACE VIEW finished AS
+SELECT ends.* REPLACE (
+           CASE WHEN ends.platform = '-' THEN coalesce(failed.platform, '-') ELSE ends.platform END AS platform,
+           coalesce(nullif(ends.model, ''), failed.model) AS model,
+           CASE WHEN ends.platform = '-' AND ends.duration_ms = 0 THEN failed.duration_ms ELSE ends.duration_ms END AS duration_ms)
+FROM ends LEFT JOIN (
+    SELECT chain, task, arg_max(platform, attempt) AS platform, arg_max(model, attempt) AS model,
+           arg_max(nullif(duration_ms, 0), attempt) AS duration_ms
+    FROM endings WHERE fact IN ('AttemptFailed', 'AttemptInterrupted') AND platform <> '-'
+    GROUP BY chain, task) AS failed USING (chain, task);
+
 -- What should never be: a task that ended twice.
 CREATE OR REPLACE VIEW alarms AS
 SELECT seq, at_ms, chain, task, 'ended_twice' AS alarm, platform, status FROM endings
@@ -65,6 +78,7 @@ tried AS (
            count(*) FILTER (cost_status = 'estimated') AS estimated,
            bool_and(cost_billing = 'rehearsal') AS rehearsal, sum(real_usd) AS paid_usd, sum(value_usd) AS plan_value_usd,
            sum(possible_usd) AS possible_usd, sum(rehearsal_usd) AS rehearsal_usd,
+           arg_max(nullif(duration_ms, 0), attempt) AS duration_ms,
            sum(usage.input_tokens) AS input_tokens, sum(usage.output_tokens) AS output_tokens,
            sum(usage.cached_tokens) AS cached_tokens, sum(usage.reasoning_tokens) AS reasoning_tokens,
            max(CASE WHEN usage IS NOT NULL THEN coalesce(usage.source, 'provider') END) AS usage_source,
@@ -77,7 +91,9 @@ SELECT coalesce(submitted.chain, ends.chain) AS chain, coalesce(submitted.task, 
        coalesce(nullif(ends.platform, '-'), tried.platform, '') AS platform,
        coalesce(nullif(ends.model, ''), tried.model, '') AS model,
        CASE WHEN ends.platform <> '-' THEN ends.billing ELSE coalesce(tried.billing, '') END AS billing,
-       error_class, message, ends.duration_ms, sha256(coalesce(ends.output, '')) AS output_sha256,
+       error_class, message,
+       CASE WHEN ends.platform = '-' AND ends.duration_ms = 0 THEN tried.duration_ms ELSE ends.duration_ms END AS duration_ms,
+       sha256(coalesce(ends.output, '')) AS output_sha256,
        coalesce(attempts, 0) AS attempts, coalesce(charge_due, false) AS charge_due, coalesce(charges, 0) AS charges,
        coalesce(unpriced, 0) AS unpriced, coalesce(possible, 0) AS possible, coalesce(estimated, 0) AS estimated,
        coalesce(rehearsal, false) AS rehearsal, paid_usd, plan_value_usd, possible_usd, rehearsal_usd, input_tokens,
@@ -91,13 +107,13 @@ SELECT chain, count(*) AS tasks, count(*) FILTER (status = 'completed') AS compl
        sum(plan_value_usd) AS plan_value_usd, sum(possible_usd) AS possible_usd, sum(rehearsal_usd) AS rehearsal_usd
 FROM tasks GROUP BY chain;
 
--- Success per platform and day (UTC): of the tasks that ended there.
+-- Success per platform and day (UTC): of the tasks that ended there, or were tried there last.
 CREATE OR REPLACE VIEW success AS
 SELECT platform, strftime(make_timestamp(at_ms * 1000), '%Y-%m-%d') AS day, count(*) AS tasks,
        count(*) FILTER (status = 'completed') AS completed, count(*) FILTER (status = 'failed') AS failed,
        count(*) FILTER (status = 'cancelled') AS cancelled, quantile_disc(duration_ms, 0.5) AS p50_ms,
        quantile_disc(duration_ms, 0.95) AS p95_ms
-FROM ends GROUP BY ALL;
+FROM finished GROUP BY ALL;
 
 -- Every batch.
 CREATE OR REPLACE VIEW batches AS
