@@ -25,6 +25,8 @@ def specs(count, **options):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
+# nats-py leaves the socket of a connection that never answered to the garbage collector (2.16).
+@pytest.mark.filterwarnings("ignore:unclosed <StreamWriter", "ignore:Exception ignored in. <function StreamWriter")
 @pytest.mark.parametrize(
     "frozen_s", [pytest.param(7, marks=pytest.mark.fault(20)), pytest.param(60, marks=pytest.mark.fault(36))]
 )
