@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+# nats-py leaves the socket of a connection that never answered to the garbage collector (2.16).
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter", "ignore:Exception ignored in. <function StreamWriter")
 IDLE_SHARE = 0.15
 """An engine without its server may use so much of a core."""
 
@@ -25,8 +27,6 @@ def specs(count, **options):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
-# nats-py leaves the socket of a connection that never answered to the garbage collector (2.16).
-@pytest.mark.filterwarnings("ignore:unclosed <StreamWriter", "ignore:Exception ignored in. <function StreamWriter")
 @pytest.mark.parametrize(
     "frozen_s", [pytest.param(7, marks=pytest.mark.fault(20)), pytest.param(60, marks=pytest.mark.fault(36))]
 )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 
 from farebox.simulation import baton, runs
 from farebox.simulation.world import installed
+
+MANY = 200
+"""More worlds than this are run on all cores."""
 
 
 def main() -> int:
@@ -28,7 +32,8 @@ def main() -> int:
 
 def _worlds(seeds: range | list[int]) -> int:
     began_s = time.monotonic()
-    outcomes = list(runs.run_all(seeds))
+    processes = os.cpu_count() or 1
+    outcomes = list(runs.run_beside(seeds, processes) if len(seeds) > MANY else runs.run_all(seeds))
     broken = [outcome for outcome in outcomes if outcome.wrong]
     for outcome in broken:
         print(f"seed {outcome.seed}:\n{runs.report(outcome)}", file=sys.stderr)  # noqa: T201

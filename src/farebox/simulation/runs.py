@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,12 @@ def run_all(seeds: Iterable[int]) -> Iterator[Outcome]:
     """Run many worlds, one after the other."""
     actors = installed("farebox.actors")
     return (run(seed, actors) for seed in seeds)
+
+
+def run_beside(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:
+    """Run many worlds in several processes; the outcomes come in the order of the seeds."""
+    with ProcessPoolExecutor(processes) as pool:
+        yield from pool.map(run, seeds, chunksize=50)
 
 
 def report(outcome: Outcome) -> str:
