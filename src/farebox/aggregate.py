@@ -82,13 +82,17 @@ def _sum(results: list[Result]) -> Sum:
         paid_usd=_total(result.cost.paid_usd for result in results),
         plan_value_usd=_total(result.cost.plan_value_usd for result in results),
         possible_usd=_total(result.cost.possible_usd for result in results),
-        possible_unknown=sum(result.cost.status == "possible" and result.cost.possible_usd is None for result in results),
+        possible_unknown=sum(_unbounded(result) for result in results),
         unpriced=sum(result.cost.status == "unpriced" for result in results),
         input_tokens=sum(result.usage.input_tokens or 0 for result in results),
         output_tokens=sum(result.usage.output_tokens or 0 for result in results),
         tokens_unknown=sum(result.attempts > 0 and result.usage.output_tokens is None for result in results),
         duration_s=sum(result.duration_s or 0.0 for result in results),
     )
+
+
+def _unbounded(result: Result) -> bool:
+    return result.cost.status == "possible" and result.cost.possible_usd is None and result.billing != REHEARSAL
 
 
 def _count(results: list[Result], status: str) -> int:

@@ -105,6 +105,7 @@ def test_costs_come_from_the_log_and_rehearsals_stand_apart(cli, needs, monkeypa
 def row(key, billing, **values):
     empty = dict.fromkeys(("paid_usd", "plan_value_usd", "possible_usd", "rehearsal_usd", "p50_ms", "p95_ms"))
     zeros = dict.fromkeys(("tasks", "completed", "input_tokens", "output_tokens", "unpriced", "possible", "estimated"), 0)
+    zeros["possible_unknown"] = 0
     return {"key": key, "billing": billing, **empty, **zeros, **values}
 
 
@@ -115,7 +116,7 @@ ROWS = [
     ),
     row(
         "openai", "metered", tasks=57, completed=55, input_tokens=190_000, output_tokens=22_000, paid_usd="12345.0915",
-        p50_ms=1900, p95_ms=4400, unpriced=3, possible=2, estimated=1,
+        p50_ms=1900, p95_ms=4400, unpriced=3, possible=5, possible_unknown=3, estimated=1,
     ),
 ]  # fmt: skip
 TOTAL = row("total", "", paid_usd="12345.0915", plan_value_usd="4.932", possible_usd="1", tasks=400)
@@ -136,6 +137,7 @@ def test_no_width_cuts_a_money_cell(width):
     assert "269" in total
     assert "* without 3 attempts that have no price: openai/glm" in lines
     assert "+ 2 attempts possibly charged, at most $1.0000" in lines
+    assert "+ 3 attempts possibly charged, nobody knows how much" in lines
     assert "1 attempts are estimates" in lines
     assert any(line.startswith("rehearsal") and "$0.0125" in line for line in lines)
     assert lines[-1] == "Rehearsal dollars. You were charged nothing."

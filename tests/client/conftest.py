@@ -237,7 +237,8 @@ class ScriptedEngine:
         sums = {
             "tasks": len(self.ends), "completed": len(self.costs), "input_tokens": 10 * len(self.costs),
             "output_tokens": 5 * len(self.costs), "paid_usd": None, "plan_value_usd": None, "possible_usd": None,
-            "rehearsal_usd": paid, "unpriced": 0, "possible": 0, "estimated": 0, "p50_ms": 1500, "p95_ms": 1500,
+            "rehearsal_usd": paid, "unpriced": 0, "possible": 0, "possible_unknown": 0,
+            "estimated": 0, "p50_ms": 1500, "p95_ms": 1500,
         }  # fmt: skip
         rows = [{"key": "rehearsal", "billing": "rehearsal", **sums}]
         total = {"key": "total", "billing": "", **sums}

@@ -63,6 +63,17 @@ def test_a_task_that_was_given_up_took_as_long_as_its_last_attempt() -> None:
     assert (told["platform"], told["duration_s"]) == (LANE["platform"], 2.5)
 
 
+def test_a_sum_that_leaves_out_what_nobody_can_bound_is_no_at_most() -> None:
+    board = Board()
+    board.hear(e.TaskSubmitted(**TASK, seq=1))
+    ended(board)
+    board.hear(e.CostRecorded(**LANE, status="possible", paid_usd="0.5", seq=4))
+    board.hear(e.CostRecorded(**LANE | {"attempt": 2}, status="possible", seq=5))
+    told = board.result("c1", "t1")
+    assert told is not None
+    assert (told["cost"]["status"], told["cost"]["possible_usd"]) == ("possible", None)
+
+
 async def test_a_wait_ends_at_its_time_and_leaves_nothing_behind() -> None:
     board = Board()
     board.hear(e.TaskSubmitted(**TASK, seq=1))

@@ -130,6 +130,18 @@ def test_all_attempts_of_a_task_are_summed_and_the_worst_status_shown() -> None:
     assert (story.result("t1").cost.status, story.result("t1").cost.paid_usd) == ("estimated", "0.51")
 
 
+def test_what_nobody_can_bound_is_counted_apart_and_never_hidden_in_an_at_most() -> None:
+    story = Story()
+    for task, amounts in (("t1", ("0.9", None)), ("t2", ("0.5",))):
+        story.submitted(task)
+        for attempt, paid_usd in enumerate(amounts, 1):
+            story.started(task, attempt)
+            story.charged(task, attempt, status="possible", paid_usd=paid_usd, usage=None)
+    assert (story.result("t1").cost.possible_usd, story.result("t2").cost.possible_usd) == (None, "0.5")
+    total = questions.costs(story.ledger).total
+    assert (total.possible, total.possible_unknown, total.possible_usd) == (3, 1, "1.4")
+
+
 def test_a_late_result_replaces_what_was_possible() -> None:
     story = Story().submitted("t1").started("t1")
     lost: dict[str, Any] = {"chain": "t1", "task": "t1", "attempt": 1, "platform": "p1", "charged": "possible"}

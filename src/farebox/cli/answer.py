@@ -122,7 +122,7 @@ def cost(cost: CostShown, billing: str = "") -> str:
         parts.append(f"plan value {cells.usd(cost.plan_value_usd)}")
     if cost.possible_usd is not None:
         parts.append(f"possibly charged, at most {cells.usd(cost.possible_usd)}")
-    elif cost.status == "possible":
+    elif cost.status == "possible" and billing != "rehearsal":
         parts.append("possibly charged, nobody knows how much")
     if cost.status in {"unpriced", "pending"}:
         parts.append({"unpriced": "no price known", "pending": "cost still being booked"}[cost.status])

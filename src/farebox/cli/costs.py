@@ -15,7 +15,7 @@ from farebox.nearest import did_you_mean
 
 GROUPS = ("platform", "model", "chain", "task", "day")
 REHEARSAL = "rehearsal"
-COUNTS = ("tasks", "completed", "input_tokens", "output_tokens", "unpriced", "possible", "estimated")
+COUNTS = ("tasks", "completed", "input_tokens", "output_tokens", "unpriced", "possible", "possible_unknown", "estimated")
 COLUMNS = (
     Column("billing", drop=4),
     Column("tasks", right=True),
@@ -110,11 +110,11 @@ def _remarks(total: Row, unpriced_models: Sequence[str]) -> list[str]:
     if total["unpriced"]:
         names = f": {', '.join(unpriced_models)}" if unpriced_models else ""
         remarks.append(f"* without {total['unpriced']} attempts that have no price{names}")
-    if total["possible"]:
-        bound = (
-            f"at most {cells.usd(total['possible_usd'])}" if total.get("possible_usd") is not None else "nobody knows how much"
-        )
-        remarks.append(f"+ {total['possible']} attempts possibly charged, {bound}")
+    unknown = total["possible"] if total.get("possible_usd") is None else total["possible_unknown"]
+    if bounded := total["possible"] - unknown:
+        remarks.append(f"+ {bounded} attempts possibly charged, at most {cells.usd(total['possible_usd'])}")
+    if unknown:
+        remarks.append(f"+ {unknown} attempts possibly charged, nobody knows how much")
     if total["estimated"]:
         remarks.append(f"{total['estimated']} attempts are estimates")
     return remarks

@@ -254,12 +254,13 @@ def _cost(costs: list[CostRecorded]) -> CostShown:
     played = bool(costs) and all(cost.billing == "rehearsal" for cost in costs)
     booked = [cost for cost in costs if cost.status != "possible"]
     paid = [cost.paid_usd for cost in booked if played or cost.billing != "rehearsal"]
+    possible = [cost.paid_usd for cost in costs if cost.status == "possible" and cost.billing != "rehearsal"]
     statuses = {cost.status for cost in costs}
     worst = next((status for status in ("unpriced", "possible", "estimated") if status in statuses), "priced")
     return CostShown(
         paid_usd=_sum(paid) if costs else "0",
         plan_value_usd=_sum([cost.plan_value_usd for cost in booked if cost.billing == "plan"]),
-        possible_usd=_sum([c.paid_usd for c in costs if c.status == "possible" and c.billing != "rehearsal"]),
+        possible_usd=None if None in possible else _sum(possible),
         status=worst if costs else "none",
     )
 

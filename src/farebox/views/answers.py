@@ -60,7 +60,7 @@ class CostRow(Struct, frozen=True, kw_only=True):
     `paid_usd` is money spent; `plan_value_usd` the list price of work that a plan covered; `possible_usd` what lost calls
     may have cost at most, as far as that is known; `rehearsal_usd` and `rehearsal_possible_usd` the same in play money.
     They are never added to each other.
-    `unpriced`, `possible` and `estimated` count charges.
+    `unpriced`, `possible` and `estimated` count charges; `possible_unknown` those that `possible_usd` leaves out.
     """
 
     key: str
@@ -78,6 +78,7 @@ class CostRow(Struct, frozen=True, kw_only=True):
     rehearsal_possible_usd: str | None
     unpriced: int
     possible: int
+    possible_unknown: int
     estimated: int
     duration_ms: int
     p50_ms: int | None

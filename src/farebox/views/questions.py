@@ -283,6 +283,7 @@ def _cost(row: Row) -> CostRow:
         rehearsal_possible_usd=_text(row.get("rehearsal_possible_usd")),
         unpriced=row.get("unpriced") or 0,
         possible=row.get("possible") or 0,
+        possible_unknown=row.get("possible_unknown") or 0,
         estimated=row.get("estimated") or 0,
         duration_ms=int(row.get("duration_ms") or 0),
         p50_ms=row.get("p50_ms"),

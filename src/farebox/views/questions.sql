@@ -80,6 +80,7 @@ money AS (
            sum(rehearsal_possible_usd) AS rehearsal_possible_usd,
            count(*) FILTER (NOT rehearsal AND real_usd IS NULL) AS unknown,
            count(*) FILTER (status = 'unpriced') AS unpriced, count(*) FILTER (status = 'possible') AS possible,
+           count(*) FILTER (status = 'possible' AND NOT rehearsal AND possible_usd IS NULL) AS possible_unknown,
            count(*) FILTER (status = 'estimated') AS estimated, sum(usage.input_tokens) AS input_tokens,
            sum(usage.output_tokens) AS output_tokens
     FROM booked GROUP BY GROUPING SETS ((booked.key), ())),

@@ -77,7 +77,9 @@ tried AS (
            count(*) FILTER (cost_status = 'possible') AS possible,
            count(*) FILTER (cost_status = 'estimated') AS estimated,
            bool_and(cost_billing = 'rehearsal') AS rehearsal, sum(real_usd) AS paid_usd, sum(value_usd) AS plan_value_usd,
-           sum(possible_usd) AS possible_usd, sum(rehearsal_usd) AS rehearsal_usd,
+           -- A sum that leaves out what nobody can bound is no "at most".
+           CASE WHEN NOT bool_or(cost_status = 'possible' AND cost_billing <> 'rehearsal' AND possible_usd IS NULL)
+               THEN sum(possible_usd) END AS possible_usd, sum(rehearsal_usd) AS rehearsal_usd,
            arg_max(nullif(duration_ms, 0), attempt) AS duration_ms,
            sum(usage.input_tokens) AS input_tokens, sum(usage.output_tokens) AS output_tokens,
            sum(usage.cached_tokens) AS cached_tokens, sum(usage.reasoning_tokens) AS reasoning_tokens,
