@@ -52,6 +52,16 @@ def test_one_failing_task_stops_nobody_and_ends_with_code_6(cli, tmp_path):
     results = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [result["status"] for result in results] == ["completed", "failed", "completed"]
     assert [result["label"] for result in results] == ["first", "", ""]
+    assert f"{results[1]['task_id']} failed: server_error: rehearsal answered 500" in ran.err
+
+
+def test_the_end_says_why_the_first_tasks_failed(cli, tmp_path):
+    file = written(tmp_path, *({"prompt": "fail", "id": f"no\u202e {number}"} for number in range(5)))
+    ran = cli("batch", file, "-o", "out.jsonl")
+    assert [line for line in ran.err.splitlines() if " failed: server_error" in line] == [
+        f"no\ufffd {number} failed: server_error: rehearsal answered 500" for number in range(3)
+    ]
+    assert ran.err.splitlines()[-1] == "and 2 more that failed"
 
 
 def test_the_json_document_holds_counts_sums_and_results(cli, tmp_path):

@@ -100,11 +100,11 @@ def footer(result: Result) -> str:
     parts += [cells.seconds(result.duration_s), cost(result.cost, result.billing), f"task {result.task_id}"]
     if result.ok:
         return " · ".join(parts)
-    return "\n".join([_why(result), " · ".join(parts)])
+    return "\n".join([why(result), " · ".join(parts)])
 
 
-def _why(result: Result) -> str:
-    """Return why there is no answer, and what can be done about it."""
+def why(result: Result) -> str:
+    """Return why there is no answer, and what can be done about it, in one line."""
     if result.error is None:
         return result.status
     known = dict.fromkeys((result.status, result.error.error_class, one_line(result.error.message, 1000)))

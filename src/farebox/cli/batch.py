@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from farebox.aggregate import Aggregate
 from farebox.batch import Batch
 from farebox.cli import session
+from farebox.cli.answer import why
 from farebox.cli.options import DEFAULT, Common, no_option
-from farebox.cli.output import document, line, note
+from farebox.cli.output import document, line, note, one_line
 from farebox.cli.progress import progress
 from farebox.cli.summary import lines_of, plain
 from farebox.cli.trouble import troubles_said
@@ -25,6 +26,7 @@ from farebox.inputs import Lines, batch_file, read_batch
 CANCEL_WAIT_S = 15.0
 """How long a second Ctrl-C waits for the end of what it cancelled, and SIGTERM for the end of what runs."""
 EXIT_SOME_FAILED = 6
+FAILURES_SHOWN = 3
 
 
 def command(
@@ -219,7 +221,7 @@ def _ended(common: Common, batch: Batch, results: _Results, *, interrupted: bool
     if common.json:
         kept = {"results": results.kept} if results.path is None else {"output": str(results.path)}
         document({"schema": "farebox.batch/1", "interrupted": interrupted, **plain(total), **kept})
-    for text in lines_of(total):
+    for text in (*lines_of(total), *_failures(batch)):
         note(common, text)
     if batch.cancelled and (interrupted or resumed):
         note(common, f"{batch.cancelled} cancelled tasks stay cancelled: a resumed batch never starts them again.")
@@ -228,6 +230,13 @@ def _ended(common: Common, batch: Batch, results: _Results, *, interrupted: bool
     if interrupted:
         return 130
     return _exit_code(total)
+
+
+def _failures(batch: Batch) -> list[str]:
+    """Return why the first tasks failed, one line each."""
+    failed = [result for _, result in sorted(batch.results.items()) if result.status == "failed"]
+    lines = [f"{one_line(result.label or result.task_id, 60)} {why(result)}" for result in failed[:FAILURES_SHOWN]]
+    return lines + ([f"and {len(failed) - FAILURES_SHOWN} more that failed"] if len(failed) > FAILURES_SHOWN else [])
 
 
 def _exit_code(total: Aggregate) -> int:
