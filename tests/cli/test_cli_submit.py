@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from farebox.cli.answer import cost, footer
 from farebox.core import events, wire
@@ -168,6 +169,12 @@ def test_the_footer_says_what_is_known_and_never_zero_for_unknown():
         task_id="t2", chain_id="c", status="failed", error=ErrorShown(error_class="exhausted", message="a\nb\x1b[2J")
     )
     assert footer(failed) == "failed: exhausted: a b�[2J\nno platform · –→– tok · – · nothing charged · task t2"
+    nobody = ErrorShown(error_class="unavailable", message="Nobody answers.")
+    assert footer(replace(failed, error=nobody)).startswith(
+        "failed: unavailable: Nobody answers. What is missing, and how to get it: farebox platforms\n"
+    )
+    stopped = replace(failed, status="cancelled", error=ErrorShown(error_class="cancelled", message="Cancelled."))
+    assert footer(stopped).startswith("cancelled\nno platform")
     assert cost(CostShown(status="possible")) == "possibly charged, nobody knows how much"
     twice = CostShown(status="possible", paid_usd="0.5")
     assert cost(twice) == "paid $0.5000, possibly charged, nobody knows how much"
