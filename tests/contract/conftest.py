@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
-from farebox.core.errors import AppendBusy, LogUnfit
+from farebox.core.errors import AppendBusy, LogUnfit, NotReachable
 from farebox.log.jetstream import JetStreamLog
 from farebox.log.memory import MemoryLog, MemoryStore
 from farebox.log.port import Entry, Fence
@@ -67,7 +67,7 @@ async def prepared(login, *, replicas=1, **options):
                 return await log.prepare(
                     "always", ["openai", "ollama"], replicas, ack_wait_s=ACK_WAIT_S, sizes=SMALL, **options
                 )
-            except (AppendBusy, LogUnfit):
+            except (AppendBusy, LogUnfit, NotReachable):
                 if replicas == 1 or loop.time() > deadline_s:
                     raise
                 await asyncio.sleep(0.1)
