@@ -283,6 +283,7 @@ async def _running(
 
     secrecy.hide_in_logs()
     secrecy.keep_out_of(place.path)
+    stack.callback(secrecy.let_go_of, place.path)
     ended = await asyncio.to_thread(end_orphans)
     if ended:
         _report(f"{ended} programs of an engine that was killed were still running; they were ended")

@@ -72,6 +72,7 @@ async def lived_through(folder: Path) -> tuple[dict, int]:
     return json.loads(out), len(read_books(books))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(16)
 @pytest.mark.skipif(
     not own_mounts(), reason="no mounts of one's own here (Linux with unshare, as root or with user namespaces)"

@@ -65,6 +65,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.fault(52)
 def test_a_killed_engine_leaves_no_program_behind_and_a_person_decides_what_becomes_of_its_task(farebox, tmp_path):
     ready = json.loads(farebox("up", "--detach", "--json").stdout)

@@ -54,6 +54,7 @@ def address(process, folder):
     raise AssertionError("the server ended")
 
 
+@pytest.mark.slow
 def test_a_store_whose_log_is_on_a_server_says_so_when_its_engine_is_down(farebox, server, tmp_path):
     url = server("-js", "-sd", str(tmp_path / "js"))
     first, second = str(tmp_path / "one"), str(tmp_path / "two")

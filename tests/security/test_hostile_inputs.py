@@ -100,8 +100,9 @@ async def test_no_program_is_started_where_the_store_lies(tmp_path, where):
     assert result.cost.paid_usd in {"0", None}
 
 
-def test_a_program_may_start_beside_the_store_or_where_the_engine_was_started(tmp_path, monkeypatch):
+def test_a_program_may_start_beside_the_store_or_where_the_engine_was_started(tmp_path, monkeypatch, request):
     secrecy.keep_out_of(tmp_path / "store")
+    request.addfinalizer(lambda: secrecy.let_go_of(tmp_path / "store"))
     (tmp_path / "beside").mkdir()
     assert not secrecy.holds_a_store(str(tmp_path / "beside"))
     monkeypatch.chdir(tmp_path)
@@ -151,6 +152,7 @@ def bomb(size):
     return b"".join([*(packer.compress(SPACES) for _ in range(size // 2**20)), packer.flush()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad", "503 Busy"])
 async def test_a_gigabyte_in_a_small_parcel_is_not_unpacked(status):
     """Row: decompression bombs."""

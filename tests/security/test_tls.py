@@ -187,6 +187,7 @@ def test_files_that_are_not_there_or_hold_something_else_are_said(tmp_path, pape
             discovery.find("nats://h", None, tmp_path, bus=Bus(nkey_file=str(file)), environment={})
 
 
+@pytest.mark.slow
 async def test_the_documented_commands_work_as_they_stand(tmp_path, papers):
     """docs/guides/security.md, "A server elsewhere": settings in a file, then the usual commands."""
     environ = {**os.environ, "FAREBOX_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}

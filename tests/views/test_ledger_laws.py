@@ -102,6 +102,7 @@ def filled(*batches: list[Stored], number: int = 1) -> Ledger:
     return ledger
 
 
+@pytest.mark.slow
 @LAWS
 @given(histories(), st.data())
 def test_a_rebuilt_ledger_says_the_same_at_any_size_of_batch_and_with_any_repetition(log: list[Stored], data: Any) -> None:

@@ -112,6 +112,11 @@ def keep_out_of(store: Path) -> None:
     _STORES.add(store.resolve())
 
 
+def let_go_of(store: Path) -> None:
+    """Forget it again: the engine over it has stopped."""
+    _STORES.discard(store.resolve())
+
+
 def holds_a_store(directory: str) -> bool:
     """Say whether a program that starts in `directory` would stand in a store, or above one: agents read what lies around."""
     place = Path(directory or ".").resolve()
