@@ -116,6 +116,14 @@ class DeadLetters:
             raise BadInput(f"Fact {seq} is no dead letter.", hint="See: farebox dead list", code="FB413")
         return letter
 
+    async def _place(self, seq: int) -> dict[int, Json]:
+        """Return of which task a reservation is that the views do not know yet; nothing where it cannot be read."""
+        try:
+            stored = await self._log.at(seq)
+            return {} if stored is None else {seq: _place_of(stored)}
+        except (BadFact, BusError):
+            return {}
+
     async def _given_up(self, known: set[int]) -> list[Letter]:
         try:
             given_up = {one.seq: one for one in await self._log.given_up()}
@@ -124,6 +132,8 @@ class DeadLetters:
             return []
         rows = await self._projection.ask(lambda: self._projection.views.reservations(list(given_up)))
         places: dict[int, Json] = {row["seq"]: row for row in rows}
+        for seq in given_up.keys() - places.keys() - known:
+            places |= await self._place(seq)  # the views are behind
         return [
             Letter(
                 seq=one.seq, kind="given_up", who=one.consumer, reason=one.reason, tries=one.tries, at_ms=one.at_ms,
@@ -132,6 +142,11 @@ class DeadLetters:
             )
             for one in given_up.values() if one.seq not in known
         ]  # fmt: skip
+
+
+def _place_of(stored: Stored) -> Json:
+    fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+    return {"chain": fact.chain, "task": fact.task, "attempt": fact.attempt, "ended": False}
 
 
 def stops(letter: Letter) -> str:
