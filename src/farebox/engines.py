@@ -216,7 +216,8 @@ async def _connect(
         on_health=lambda text: _report(f"bus: {text}") if text else None,
     )  # fmt: skip
     stack.push_async_callback(log.close)
-    await _answered(log)
+    if control == "$JS.API":  # who is confined may not ask for the stream
+        await _answered(log)
     return log
 
 
