@@ -78,6 +78,21 @@ def test_a_detached_engine_that_cannot_start_says_why(farebox, tmp_path):
     assert "engine.attempts_max: Expected int >= 1" in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--only", "rooter"], "There is no actor 'rooter'. Did you mean \"router\"?"),
+        (["--only", "router"], "An actor alone needs a bus. NATS_NKEY=NAME.nk farebox up --only NAME --server"),
+        (["--only", "router", "--without", "cost"], "--only and --without exclude each other."),
+    ],
+)
+def test_an_actor_alone_that_cannot_run_is_one_line(farebox, options, words):
+    ran = farebox("up", *options)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert words in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
 def test_a_server_that_is_not_there_is_one_line(farebox):
     for command in (["up", "--detach"], ["status"], ["submit", "hello"]):
         ran = farebox(*command, "--server", "nats://127.0.0.1:9")

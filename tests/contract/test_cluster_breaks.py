@@ -55,3 +55,8 @@ async def test_a_reading_goes_on_when_the_server_that_held_its_consumer_is_kille
         await store(log, entry("router.routed.-.c.t1", b"1", "router.routed.-.c.t1", 0))
     facts = await reader.until(2, 25)
     assert [fact.body for fact in facts] == [b"0", b"1"]
+
+
+async def test_a_log_made_on_a_cluster_is_kept_on_three_of_its_servers(trio):
+    log = await trio()
+    assert (await log._streams.info("FAREBOX"))["config"]["num_replicas"] == 3
