@@ -175,6 +175,17 @@ def tape():
     return Tape()
 
 
+@pytest.fixture(params=["memory", "server"])
+async def opened(request, tape):
+    """Open logs over one store, in memory or on a real server."""
+    if request.param == "memory":
+        yield tape.log
+        return
+    log = await request.getfixturevalue("server_log")(["rehearsal"])
+    yield lambda: log
+    await log.close()
+
+
 @pytest.fixture
 def make_tape():
     return Tape

@@ -20,17 +20,6 @@ STALLED = Verdict(
 )  # fmt: skip
 
 
-@pytest.fixture(params=["memory", "server"])
-async def opened(request, tape):
-    """Open logs over one store, in memory or on a real server."""
-    if request.param == "memory":
-        yield tape.log
-        return
-    log = await request.getfixturevalue("server_log")(["rehearsal"])
-    yield lambda: log
-    await log.close()
-
-
 @pytest.fixture
 async def interrupted(opened, engines, kind_of):
     """An engine whose only platform breaks off after half an answer, a client, and a task that waits for a decision."""

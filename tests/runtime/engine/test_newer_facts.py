@@ -15,17 +15,6 @@ from farebox.core.errors import BadInput
 from farebox.log.port import Entry
 
 
-@pytest.fixture(params=["memory", "server"])
-async def opened(request, tape):
-    """Open logs over one store, in memory or on a real server."""
-    if request.param == "memory":
-        yield tape.log
-        return
-    log = await request.getfixturevalue("server_log")(["rehearsal"])
-    yield lambda: log
-    await log.close()
-
-
 @pytest.fixture
 def update(monkeypatch):
     """Let this farebox know version 2 of a fact, as the next one will."""
