@@ -9,8 +9,6 @@ import time
 import psutil
 import pytest
 
-# nats-py leaves the socket of a connection that never answered to the garbage collector (2.16).
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter", "ignore:Exception ignored in. <function StreamWriter")
 IDLE_SHARE = 0.15
 """An engine without its server may use so much of a core."""
 

@@ -1,5 +1,6 @@
 """The parser of our own reads what nats-py's reads, wherever the bytes were cut."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -92,3 +93,36 @@ async def test_nothing_is_sent_that_cannot_be_sent():
         with pytest.raises(BadSubjectError):
             await client.publish(subject, b"")
     assert not client._pending
+
+
+async def test_a_connection_that_came_to_nothing_is_closed_and_not_left_lying():
+    """A server that is being killed takes connections and says nothing; the client tries again and again."""
+    taken = 0
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 1:
+            writer.write(b'INFO {"server_id":"x","version":"2.15.0","headers":true,"max_payload":1000}\r\n')
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"PONG\r\n")
+            await writer.drain()
+        writer.close()
+
+    opened: list[asyncio.StreamWriter] = []
+    client = RawClient()
+
+    async def said(_error: Exception) -> None:
+        opened.append(client._transport._io_writer)
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await client.connect(url, error_cb=said, max_reconnect_attempts=-1, reconnect_time_wait=0.01)
+    async with asyncio.timeout(10):
+        while taken < 4:
+            await asyncio.sleep(0.01)
+    await client.close()
+    client.hang_up()
+    server.close()
+    assert len(set(map(id, opened))) > 1
+    assert all(writer.is_closing() for writer in opened)

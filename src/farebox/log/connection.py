@@ -160,6 +160,7 @@ class Connection:
                 await self.client.close()
         except TimeoutError:
             self.client.forget_unsent()  # a frozen server took nothing more
+        self.client.hang_up()
         self._cut("The log is closed.")
 
     async def _connect(self, urls: list[str], options: Mapping[str, Any]) -> None:
@@ -189,6 +190,7 @@ class Connection:
             return
         self._closing = True
         await self.client.close()
+        self.client.hang_up()
         raise _why_not(",".join(urls), results[0] if done else results[1])
 
     async def _faults(self, count: int) -> Exception:
