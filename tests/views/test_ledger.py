@@ -149,7 +149,8 @@ def test_a_damaged_file_without_journal_is_moved_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.duckdb"
     path.write_bytes(b"no database" * 999)
     Ledger.open(path).close()
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["ledger.duckdb", "ledger.duckdb.damaged-1"]
+    names = ["ledger.duckdb", "ledger.duckdb.damaged-1", "ledger.duckdb.sha256"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == names
 
 
 def _hold(path: str, ready: Any, done: Any) -> None:
@@ -281,7 +282,7 @@ def test_a_fact_of_yesterday_is_read_through_its_upcasts(monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_is_said_and_no_rebuild_is_advised() -> None:
-    refused = ledgers._refused(OSError('Could not write file "ledger.duckdb.wal": No space left on device'))
+    refused = memory()._blamed(OSError('Could not write file "ledger.duckdb.wal": No space left on device'))
     assert isinstance(refused, LogFull)
     assert "replay" not in str(refused)
 

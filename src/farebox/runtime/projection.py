@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from farebox.core.errors import BusError, FareboxError
+from farebox.core.errors import BusError, FareboxError, LogFull
 from farebox.log.port import Log, Stored
 
 log_ = logging.getLogger("farebox.views")
@@ -58,7 +58,7 @@ class Views(Protocol):
 
 
 class Rebuilt(Struct, frozen=True):
-    """What a rebuild folded, the digests of before and after, and how long the folding took (seconds)."""
+    """What a rebuild folded, the digests of before (empty: unreadable) and after, how long the folding took (seconds)."""
 
     facts: int
     before: str
@@ -145,20 +145,32 @@ class Projection:
         """Forget everything and fold the log again, as far as it was folded before; what comes meanwhile waits."""
         async with self._rebuilding:
             await self._halt()
-            while self._queue:
-                await self._commit()
-            until, before, began_s = self.seq, await self.ask(self.views.digest), time.perf_counter()
+            until = None
             try:
+                before = await self._last_words()
+                until, began_s = self.seq, time.perf_counter()
                 await self._write(self.views.forget)
                 self.seq = 0
                 facts = await self._catch_up(log, until)
                 seconds = round(time.perf_counter() - began_s, 3)
                 after = await self.ask(self.views.digest)
             finally:
-                if self.seq == until:
+                if until in {None, self.seq}:
                     self._news.set()
                     self._task = asyncio.ensure_future(self._run())
             return Rebuilt(facts, before, after, seconds)
+
+    async def _last_words(self) -> str:
+        """Write what is waiting and return the digest; empty where the views are damaged: that is why they are made anew."""
+        try:
+            while self._queue:
+                await self._commit()
+            return await self.ask(self.views.digest)
+        except LogFull:
+            raise  # they are whole, and there is no room to make them anew
+        except BusError as error:
+            log_.warning("the views are made anew from the log: %s", error)
+            return ""
 
     async def close(self) -> None:
         """Write what is waiting and let go of the views. Safe to call twice."""

@@ -21,6 +21,7 @@ from farebox.core import subjects, wire
 from farebox.core.errors import BadFact, BusError, LogFull, StoreInUse
 from farebox.core.trail import Mark, id_of, step
 from farebox.log.port import Stored
+from farebox.views import seal
 from farebox.views.digest import digest
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ Checkpoint = Mark
 class Ledger:
     """One DuckDB file. One thread writes; questions may be asked from any other at the same time."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, notices: tuple[str, ...]) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, notices: tuple[str, ...], path: Path | None = None) -> None:
         self.notices = notices
+        self._path = path
+        self._spoiled = False
         self._connection = connection
         self._writing = threading.Lock()
         _prepare(connection)
@@ -78,16 +81,19 @@ class Ledger:
         where = str(path)
         if where == MEMORY:
             return cls(_connect(where), ())
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(where)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        notice = _move_aside(file, "its checksum is not the one of the last stop") if seal.broken(file) else ""
+        seal.take_off(file)
         try:
-            return cls(_connect(where), ())
+            return cls(_connect(where), (notice,) if notice else (), file)
         except _duckdb().Error as error:
             if "Could not set lock" in str(error):
                 raise StoreInUse(
                     f"The ledger {where} is in use by another process.", hint="Stop it with: farebox down"
                 ) from error
-            notice = _move_aside(Path(where), error)
-        return cls(_connect(where), (notice,))
+            notice = _move_aside(file, str(error).splitlines()[0])
+        return cls(_connect(where), (notice,), file)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -104,14 +110,20 @@ class Ledger:
         return self._checkpoint.seq + 1
 
     def forget(self, created: str = "") -> None:
-        """Throw everything away, in one transaction."""
-        with self._writing, _Transaction(self._connection):
-            for file in ("schema", "views"):
-                self._connection.execute(_text(file))
-            mark = Mark(created)
-            values = [shape(), mark.created, mark.seq, mark.id, mark.before, mark.digest]
-            self._connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", values)
+        """Throw everything away, in one transaction. Raises BusError when the file cannot be written."""
+        mark = Mark(created)
+        values = [shape(), mark.created, mark.seq, mark.id, mark.before, mark.digest]
+        try:
+            with self._writing, _Transaction(self._connection):
+                for file in ("schema", "views"):
+                    self._connection.execute(_text(file))
+                self._connection.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", values)
+        except _duckdb().Error as error:
+            raise self._blamed(error) from error
         self._checkpoint = mark
+        if self._spoiled and self._path is not None:
+            seal.take_off(self._path)
+            self._spoiled = False
 
     def ingest(self, batch: Sequence[Stored]) -> int:
         """Add facts in log order, each chunk with its sequence in one transaction. Return how many were new.
@@ -128,19 +140,25 @@ class Ledger:
                     self._add(chunk)
                     self._connection.execute("UPDATE ledger SET seq = ?, id = ?, before = ?, digest = ?", values)
             except _duckdb().Error as error:
-                raise _refused(error) from error
+                raise self._blamed(error) from error
             self._checkpoint = mark
         return len(new)
 
     @contextmanager
     def snapshot(self) -> Generator[Snapshot]:
-        """Hold still what the tables say now, for as many questions as are asked inside. Safe from any thread."""
-        with self._connection.cursor() as cursor:
-            cursor.execute("BEGIN")
-            try:
-                yield Snapshot(cursor)
-            finally:
-                cursor.execute("ROLLBACK")
+        """Hold still what the tables say now, for as many questions as are asked inside. Safe from any thread.
+
+        Raises BusError when the file cannot be read.
+        """
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute("BEGIN")
+                try:
+                    yield Snapshot(cursor)
+                finally:
+                    cursor.execute("ROLLBACK")
+        except _duckdb().Error as error:
+            raise self._blamed(error, "read") from error
 
     def digest(self) -> str:
         """Return the SHA-256 over the canonical rows of every view (views/digest.py)."""
@@ -148,8 +166,21 @@ class Ledger:
             return digest(now.stream)
 
     def close(self) -> None:
-        """Close the file. Safe to call twice."""
+        """Close the file and seal it (views/seal.py). Safe to call twice."""
         self._connection.close()
+        path, self._path = self._path, None
+        if path is not None and not self._spoiled:
+            seal.put_on(path)
+
+    def _blamed(self, error: Exception, deed: str = "written") -> BusError:
+        """Return what is wrong with the file; damage that a read meets is noted for the next opening, too."""
+        text = str(error).partition("\n")[0]
+        if "No space left" in text:
+            return LogFull(f"No room for the ledger: {text}", hint="Make room; it goes on by itself then.")
+        if "orrupt" in text and self._path is not None:
+            self._spoiled = True
+            seal.spoil(self._path)
+        return BusError(f"The ledger cannot be {deed}: {text}", hint="Rebuild it: farebox replay")
 
     def _add(self, chunk: Sequence[Stored]) -> None:
         """Stage the chunk; what is not sound is judged one by one, and staged again as wire.py wrote it."""
@@ -269,19 +300,12 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.executemany("INSERT INTO said_where VALUES (?, ?, ?, ?, ?, ?, ?)", list(said.values()))
 
 
-def _refused(error: Exception) -> BusError:
-    """Return why a chunk was not written: no rebuild makes room on a disk."""
-    if "No space left" in str(error):
-        return LogFull(f"No room for the ledger: {error}", hint="Make room; it goes on by itself then.")
-    return BusError(f"The ledger cannot be written: {error}", hint="Rebuild it: farebox replay")
-
-
-def _move_aside(path: Path, error: Exception) -> str:
-    """Rename a file that DuckDB cannot read, and its write-ahead log. Raises BusError for one that nobody may read."""
+def _move_aside(path: Path, why: str) -> str:
+    """Rename a file that cannot be believed, and its write-ahead log. Raises BusError for one that nobody may read."""
     try:
         path.open("r+b").close()
     except OSError as refused:
-        raise BusError(f"The ledger {path} cannot be opened: {refused.strerror}.") from error
+        raise BusError(f"The ledger {path} cannot be opened: {refused.strerror}.") from refused
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -289,7 +313,7 @@ def _move_aside(path: Path, error: Exception) -> str:
     journal = path.with_name(path.name + ".wal")
     if journal.exists():
         journal.rename(aside.with_name(aside.name + ".wal"))
-    return f"{path} could not be read ({str(error).splitlines()[0]}); it is now {aside.name} and the ledger is rebuilt."
+    return f"{path} could not be read ({why}); it is now {aside.name} and the ledger is rebuilt."
 
 
 def _moved(mark: Mark, chunk: Sequence[Stored]) -> Mark:
