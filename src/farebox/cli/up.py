@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from farebox.cli import session
 from farebox.cli.app import broken
 from farebox.cli.options import DEFAULT, Common
 from farebox.cli.output import document, note
+from farebox.cli.waiting import Waiting
 from farebox.client import joined
 from farebox.config import Config
 from farebox.core.errors import BadInput, FareboxError, LogUnfit
@@ -30,6 +32,8 @@ Named = tuple[tuple[str, ...], tuple[str, ...]]
 """What --only and --without named."""
 LOG_FILE = "engine.log"
 TAIL_CHARS = 2000
+ENGINE_WAIT_S = 60.0
+"""So long an engine waits for a server elsewhere: who mistyped its address should learn it."""
 
 
 def command(
@@ -42,6 +46,9 @@ def command(
     common: Common = DEFAULT,
 ) -> int:
     """Start the engine: with its own server, or with --server on one that is already there (2.15 or later, JetStream).
+
+    While nobody answers at --server it says so once and waits: an engine for a minute (with --detach not at all), an actor
+    alone until a server is there.
 
     Parameters
     ----------
@@ -75,7 +82,16 @@ async def _served(common: Common, config: Config, place: Path, named: Named, rea
     engines.tune()
     config = engines.full(config)
     parts = engines.parts(config, *named)
-    async with _engine(common, config, place, parts) as engine:
+    where = _server(common, config, place, parts)
+    waiting = Waiting(_patience_s(where, parts, ready_fd), lambda text: _say_waiting(common, ready_fd, text))
+    async with AsyncExitStack() as stack:
+        try:
+            engine = await waiting.entered(stack, lambda: _engine(where, config, place, parts))
+        except asyncio.CancelledError:
+            if not waiting.waits:
+                raise
+            note(common, "stopped")
+            return 0
         ready = _about_parts(engine, parts) if parts.alone else await _about(engine)
         _tell(ready_fd, ready)
         _say_ready(common, ready)
@@ -86,7 +102,8 @@ async def _served(common: Common, config: Config, place: Path, named: Named, rea
     return 0
 
 
-def _engine(common: Common, config: Config, place: Path, parts: Parts) -> AbstractAsyncContextManager[engines.Hosted]:
+def _server(common: Common, config: Config, place: Path, parts: Parts) -> discovery.Where | None:
+    """Return the server elsewhere that was named, None for one of our own."""
     where = None
     if common.server or common.nats_context or config.bus.server or config.bus.context:
         where = discovery.find(common.server, common.nats_context, place, bus=config.bus)
@@ -94,9 +111,22 @@ def _engine(common: Common, config: Config, place: Path, parts: Parts) -> Abstra
         raise BadInput(
             "An actor alone needs a bus.", hint="NATS_NKEY=NAME.nk farebox up --only NAME --server nats://NAME@HOST:4222"
         )
-    if parts.alone and where is not None:
-        return engines.alone(where, place, parts, config)
-    return engines.embedded(place, config, parts) if where is None else engines.joined(where, place, config, parts)
+    return where
+
+
+def _patience_s(where: discovery.Where | None, parts: Parts, ready_fd: int | None) -> float:
+    """Return how long to wait for a server. Somebody waits for the word of a detached engine, and nobody for an actor's."""
+    if where is None:
+        return 0.0
+    return math.inf if parts.alone else 0.0 if ready_fd is not None else ENGINE_WAIT_S
+
+
+def _engine(
+    where: discovery.Where | None, config: Config, place: Path, parts: Parts
+) -> AbstractAsyncContextManager[engines.Hosted]:
+    if where is None:
+        return engines.embedded(place, config, parts)
+    return engines.alone(where, place, parts, config) if parts.alone else engines.joined(where, place, config, parts)
 
 
 def _about_parts(engine: engines.Hosted, parts: Parts) -> dict[str, Any]:
@@ -123,6 +153,13 @@ def _say_ready(common: Common, ready: dict[str, Any]) -> None:
     note(common, f"engine ready · bus {ready['bus']} · store {ready['store']} · credentials {ready['credentials']}")
 
 
+def _say_waiting(common: Common, ready_fd: int | None, text: str) -> None:
+    note(common, text)
+    if ready_fd is not None:
+        with suppress(OSError):
+            os.write(ready_fd, msgspec.json.encode({"waiting": text}) + b"\n")
+
+
 def _tell(ready_fd: int | None, content: dict[str, Any]) -> None:
     if ready_fd is not None:
         with suppress(OSError), os.fdopen(ready_fd, "wb") as pipe:
@@ -144,8 +181,11 @@ def _detached(common: Common, place: Path, options: list[str]) -> int:
             pass_fds=[writing],
         )
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
+    try:
+        said = _heard(common, reading)
+    except KeyboardInterrupt:
+        child.terminate()  # whoever leaves while it is not ready does not want it later
+        raise
     if not said:
         raise LogUnfit(f"The engine ended with code {child.wait()}: {_tail(place / LOG_FILE, began)}")
     ready: dict[str, Any] = msgspec.json.decode(said)
@@ -154,6 +194,17 @@ def _detached(common: Common, place: Path, options: list[str]) -> int:
         raise raised(ready["error"])
     _say_ready(common, ready)
     return 0
+
+
+def _heard(common: Common, reading: int) -> bytes:
+    """Return its last word; what it says before that it waits for is passed on."""
+    with os.fdopen(reading, "rb") as pipe:
+        for said in pipe:
+            told: dict[str, Any] = msgspec.json.decode(said)
+            if "waiting" not in told:
+                return said
+            note(common, told["waiting"])
+    return b""
 
 
 def _same_options(common: Common, durability: str | None, only: tuple[str, ...], without: tuple[str, ...]) -> list[str]:
