@@ -32,6 +32,8 @@ GENERATED = "<!-- Made by docs/generate.py from the code. Do not edit: change th
 Rows = Iterable[Sequence[str]]
 
 SETTINGS_SAID: dict[str, str] = {
+    "engine.discover": "`false`: only platforms that are written down are used, none that exist by themselves "
+    "([those](#platforms-that-need-no-settings)).",
     "engine.attempts_max": "All attempts of one task together.",
     "engine.billed_attempts_max": "Attempts of one task that may have cost something; then it fails rather than pay again.",
     "engine.retry_wait_max_s": "A platform that asks to wait longer than this is ruled out for the task.",
@@ -40,6 +42,8 @@ SETTINGS_SAID: dict[str, str] = {
     "bus.server": "A NATS server that is already there, `nats://HOST:PORT`. Empty: the embedded engine.",
     "bus.context": "A context of the nats CLI instead.",
     "bus.user": "Who logs in.",
+    "bus.log_mib": "What the log may grow to, MiB: a smaller one is made larger when an engine starts, never smaller. 0: 10240 "
+    "when it is made, then as it is.",
     "bus.replicas": "On so many servers of a cluster the log is kept (when it is made). 0: 3 in a cluster, else 1.",
     "bus.nkey_file": "A file with the seed of an nkey (SU…), instead of a password; also `NATS_NKEY`.",
     "bus.ca_file": "The authority that signed the server's certificate (PEM), if the system does not know it; also `NATS_CA`.",

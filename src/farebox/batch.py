@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from farebox import api
 from farebox.aggregate import Aggregate, aggregate
 from farebox.core import events, ids, subjects, wire
-from farebox.core.errors import BadFact, BadInput
+from farebox.core.errors import BadFact, BadInput, LogFilling
 from farebox.core.results import ErrorShown, Result
 from farebox.inputs import canonical_lines, restored_lines
 from farebox.log.port import Stored
@@ -57,6 +57,7 @@ class Batch:
         self._handles: dict[int, Handle] = {}
         self._sent: set[str] = set()
         self._stopped = self._cancelled = self._opened = False
+        self._refused: LogFilling | None = None
         self.results: dict[int, Result] = {}
 
     @property
@@ -108,7 +109,10 @@ class Batch:
             await handle.close()
 
     async def __aiter__(self) -> AsyncIterator[Result]:
-        """Run the batch and yield each result as its task completes. Raises BusError; then it can be resumed."""
+        """Run the batch and yield each result as its task completes. Raises BusError; then it can be resumed.
+
+        A log that takes no new tasks (LogFilling) ends the sending: what was sent is waited for before it is raised.
+        """
         await self._open()
         lines = iter(range(1, self.total + 1))
         ready: asyncio.Queue[Result | None] = asyncio.Queue(self._parallel)
@@ -118,6 +122,8 @@ class Batch:
             while (result := await ready.get()) is not None:
                 yield result
             await ending
+            if self._refused is not None:
+                raise self._refused
         finally:
             for task in (*workers, ending):
                 task.cancel()
@@ -193,6 +199,11 @@ class Batch:
             if self._cancelled:
                 await handle.cancel()
             return await handle.result()
+        except LogFilling as full:
+            self.stop()
+            hint = f"{full.hint} Then go on with: farebox batch --resume {self.id}".strip()
+            self._refused = LogFilling(full.message, hint=hint)
+            return self._unsent(spec, task)
         finally:
             if (handle := self._handles.pop(line, None)) is not None:
                 await handle.close()

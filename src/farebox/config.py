@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FILE = "farebox.toml"
 PREFIX = "FAREBOX_"
 BUILT_IN = "built in"
+LOG_MIB_MAX = 16 * 1024 * 1024
+"""16 TiB: more is a slip of the pen."""
 
 
 class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +39,7 @@ class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     The files are named by their paths: a seed instead of a password, and what TLS needs (all PEM).
 
     `replicas` counts when the log is made: on so many servers of a cluster; 0 stands for 3 there and 1 on a single server.
+    `log_mib` is what the log may grow to: a smaller one is made larger when an engine starts, a larger one stays as it is.
     """
 
     server: str = ""
@@ -48,6 +51,7 @@ class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cert_file: str = ""
     key_file: str = ""
     replicas: Literal[0, 1, 3, 5] = 0
+    log_mib: Annotated[int, msgspec.Meta(ge=0, le=LOG_MIB_MAX)] = 0
 
 
 class StorePlace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +138,7 @@ def load(
     known = _merged([_built_in(kinds), *reversed(layers)])
     known |= _environment(environment, known)
     known |= {key: Value(value, f"--{key.rpartition('.')[2]}") for key, value in flags.items()}
+    known = _discovered(known)
     config = Config(
         settings=_settings(known, with_platforms=bool(kinds)),
         bus=_section("bus", Bus, known),
@@ -215,6 +220,15 @@ def _built_in(kinds: Iterable[PlatformKind]) -> Layer:
             plain = msgspec.to_builtins(settings)
             layer |= {f"platforms.{name}.{key}": Value(value, BUILT_IN) for key, value in plain.items()}
     return layer
+
+
+def _discovered(known: Layer) -> Layer:
+    """Return `known`; where nothing is to be discovered, without the platforms that nobody wrote down."""
+    chosen = known.get("engine.discover")
+    if chosen is None or chosen.value is not False:
+        return known
+    named = {key.split(".")[1] for key, value in known.items() if value.origin != BUILT_IN and key.startswith("platforms.")}
+    return {key: value for key, value in known.items() if not key.startswith("platforms.") or key.split(".")[1] in named}
 
 
 def _merged(layers: Iterable[Layer]) -> Layer:

@@ -67,7 +67,9 @@ async def embedded(store: Path, config: Config | None = None, parts: Parts | Non
         place = _open_store(stack, store)
         _its_log_is_here(place)
         platforms = list(config.settings.platforms)
-        server = EmbeddedServer(place, platforms, durability=config.settings.durability, report=_report)
+        server = EmbeddedServer(
+            place, platforms, durability=config.settings.durability, report=_report, log_bytes=config.bus.log_mib << 20
+        )
         await server.start()
         stack.push_async_callback(server.stop)
         watched = asyncio.ensure_future(server.watch())
@@ -119,7 +121,10 @@ async def offline(store: Path, config: Config | None = None) -> AsyncGenerator[H
     async with AsyncExitStack() as stack:
         place = _open_store(stack, store)
         _its_log_is_here(place)
-        server = EmbeddedServer(place, list(config.settings.platforms), durability=config.settings.durability, report=_report)
+        server = EmbeddedServer(
+            place, list(config.settings.platforms), durability=config.settings.durability, report=_report,
+            log_bytes=config.bus.log_mib << 20,
+        )  # fmt: skip
         await server.start()
         stack.push_async_callback(server.stop)
         login = server.login("engine")
@@ -253,7 +258,7 @@ async def _prepared(place: Store, log: Any, config: Config, platforms: list[str]
     known = founding.founded(place)
     if known:
         await founding.check_there(place, log)
-    await log.prepare(config.settings.durability, platforms, config.bus.replicas)
+    await log.prepare(config.settings.durability, platforms, config.bus.replicas, log_bytes=config.bus.log_mib << 20)
     if not elsewhere and config.settings.durability != "always":
         await asyncio.to_thread(founding.settle, place)
     if not known:

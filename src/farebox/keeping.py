@@ -78,7 +78,7 @@ async def found(store: Path, config: Config, where: Where | None = None) -> Kept
         known = founding.founded(place)
         if known:
             await founding.check_there(place, log)
-        await log.prepare(config.settings.durability, platforms, config.bus.replicas)
+        await log.prepare(config.settings.durability, platforms, config.bus.replicas, log_bytes=config.bus.log_mib << 20)
         if not known:
             founding.note_founded(place, where.url if named else "")
         await log.check()
@@ -172,7 +172,9 @@ async def _started(stack: AsyncExitStack, place: Store, config: Config, *, opene
     if not opened:
         place.open()
         stack.callback(place.close)
-    server = EmbeddedServer(place, list(config.settings.platforms), durability=config.settings.durability)
+    server = EmbeddedServer(
+        place, list(config.settings.platforms), durability=config.settings.durability, log_bytes=config.bus.log_mib << 20
+    )
     await server.start()
     stack.push_async_callback(server.stop)
     return _init_of(place, server.url)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from farebox import api
+from farebox import api, vacancy
 from farebox.core import events, ids, subjects, wire
 from farebox.core.errors import (
     AppendBusy,
@@ -75,9 +75,16 @@ async def submission(log: Log, spec: TaskSpec, *, chain: str, task: str, batch: 
 async def say_first(log: Log, fact: events.Fact, *, patience_s: float = PATIENCE_S) -> Stored:
     """Put a fact on its subject as the first one and return what stands there: it, or the one that was there before.
 
-    Raises NotReachable or AppendUnknown when the bus stays away, LogFull (at once, or when the disk stays full), AccessDenied.
+    Raises NotReachable or AppendUnknown when the bus stays away, LogFull (at once, or when the disk stays full), AccessDenied;
+    LogFilling for what begins something new when the log has room for ends only.
     """
     entry = _entry(fact)
+    refusal = await vacancy.of(log).refusal(fact)
+    if refusal is not None:
+        stands = await log.last(entry.subject)
+        if stands is None:
+            raise refusal
+        return stands
     return await _patiently(log, lambda: _tried(log, entry), patience_s)
 
 

@@ -48,7 +48,10 @@ ROWS = _rows(
     ("purge or max_age set by hand", "the server's API", "the engine stops and names the beginning"),
     ("disk full below the store", "small tmpfs filled up", "no new calls, said once, everything goes on afterwards"),
     ("disk full below the spool", "journal's disk full before, and after, a paid answer", "to the log from memory; no call"),
-    ("log at its largest size", "a small stream", "refused at once, said, endings still fit"),
+    (
+        "log at its largest size", "a small stream, filled by a batch",
+        "no new task from 90 % on, said; those it has end; more room, and the batch goes on",
+    ),
     ("append without an answer, but stored", "server stopped during the append", "one fact, found by reading back"),
     ("fence refuses our own earlier write", "server frozen past the answer wait in a batch", "taken for success by its id"),
     ("delivered twice", "a reservation handed out again", "no second effect"),

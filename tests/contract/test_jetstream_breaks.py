@@ -205,6 +205,27 @@ async def test_a_full_log_says_so_and_stores_nothing(own_server, entry):
     assert (await log.position()).last_seq == last
     with pytest.raises(LogFull):
         await log.put_blob(b"x" * 900_000)
+    filling = (await log.position()).filling
+    assert (filling.bytes_max, filling.percent) == (100_000, filling.bytes // 1000)
+    assert filling.refusal() is None, "0 of 100 when it was made, and no fact of 20 kB fits any more"
+    await log.close()
+
+
+@pytest.mark.fault(18)
+async def test_a_log_is_given_more_room_and_never_less(own_server, entry):
+    log = await JetStreamLog.connect(own_server.url)
+    await log.prepare("always", [], sizes=msgspec.structs.replace(Sizes(), log_bytes=100_000, blob_bytes=300_000))
+    before = (await log._streams.info("FAREBOX"))["config"]
+    await log.append([entry(f"router.routed.-.c.t{n}", b"x" * 19_000) for n in range(5)])
+    with pytest.raises(LogFull):
+        await log.append([entry("router.routed.-.c.t", b"x" * 19_000)])
+    assert "95 % full" in str((await log.position()).filling.refusal())
+    await log.prepare("always", [], log_bytes=50_000)
+    assert (await log.position()).filling.bytes_max == 100_000
+    await log.prepare("always", [], log_bytes=300_000)
+    assert (await log._streams.info("FAREBOX"))["config"] == before | {"max_bytes": 300_000}
+    await log.append([entry("router.routed.-.c.t", b"x" * 19_000)])
+    await log.check()
     await log.close()
 
 

@@ -19,7 +19,7 @@ from farebox.cli.progress import progress
 from farebox.cli.summary import lines_of, plain
 from farebox.cli.trouble import troubles_said
 from farebox.client import Client
-from farebox.core.errors import BadInput, BusError
+from farebox.core.errors import BadInput, BusError, LogFilling
 from farebox.core.results import Result
 from farebox.inputs import Lines, batch_file, read_batch
 
@@ -158,7 +158,11 @@ async def _run(
         )
         async with troubles_said(common, client.log, batch.id), batch:
             note(common, f"batch {batch.id} · {batch.total} tasks · {parallel} at once")
-            interrupted = await _followed(common, batch, results)
+            try:
+                interrupted = await _followed(common, batch, results)
+            except LogFilling:
+                _ended(common, batch, results, interrupted=True, resumed=resume is not None)
+                raise
     return _ended(common, batch, results, interrupted=interrupted, resumed=resume is not None)
 
 

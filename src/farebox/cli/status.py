@@ -87,8 +87,8 @@ def engine(about: Mapping[str, Any]) -> list[str]:
     """Return who answers, from where, and what is wrong there now."""
     names = {"bus": "bus", "store": "store", "credentials": "credentials"}
     parts = [f"{shown} {about[name]}" for name, shown in names.items() if about.get(name)]
-    trouble = about.get("trouble")
-    told = [f"{trouble['code']} {trouble['message']} {trouble['hint']}".rstrip()] if trouble else []
+    wrong = [about[name] for name in ("trouble", "warning") if about.get(name)]
+    told = [f"{one['code']} {one['message']} {one['hint']}".rstrip() for one in wrong]
     head = f"engine {about.get('version', '')} · pid {about.get('pid', cells.UNKNOWN)} · "
     return [head + " · ".join(parts), *told] if about else []
 

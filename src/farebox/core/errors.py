@@ -13,6 +13,7 @@ FareboxError                 code, hint, exit_code
  │    ├── AppendBusy         a cluster is still applying; try again
  │    ├── AppendUnknown      no answer; stored or not: read back
  │    ├── LogFull            no room for more facts
+ │    │    └── LogFilling    room for the ends of tasks, and none for new ones
  │    └── LogDamaged         a hole
  │         ├── LogMissing    the stream of a store that had one is not there
  │         ├── LogReplaced   it is another log
@@ -123,6 +124,12 @@ class LogFull(BusError):
     """The log has no room (JetStream 10077 and kin), or the disk below the store is full. Nothing was stored."""
 
     code, exit_code = "FB113", 3
+
+
+class LogFilling(LogFull):
+    """The log is so full that it takes no new tasks; what it has goes on to its end. Nothing was stored."""
+
+    code = "FB114"
 
 
 class LogDamaged(BusError):

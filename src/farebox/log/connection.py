@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from farebox.core.errors import AccessDenied, BadFact, BusError, NotReachable
+from farebox.core.subjects import LOG
 from farebox.log.raw_client import Ear, MaxPayloadError, NatsError, NatsSubscription, RawClient, Reply
 
 Health = Callable[[str], None]
@@ -24,6 +25,7 @@ PINGS_MAX = 2
 """A server silent for two pings is given up; nats-py alone would wait 4 minutes."""
 RECONNECT_PAUSE_S = 0.25
 
+_FACTS = f"{LOG}."
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
 _PASSWORD = re.compile(r"//[^@/]*@")
 _AUTHORITY = "Name the authority that signed it: FAREBOX_BUS__CA_FILE=FILE, or ca_file in [bus] of farebox.toml"
@@ -49,6 +51,8 @@ class Connection:
         self._waiting: dict[asyncio.Future[Any], frozenset[str]] = {}
         self._denied: set[str] = set()
         self._quiet: set[str] = set()
+        self._user = ""
+        self._denials: dict[str, str] = {}
         self._first_faults: asyncio.Queue[Exception] | None = None
 
     async def open(self, url: str, options: Mapping[str, Any], inbox_prefix: str) -> None:
@@ -56,6 +60,7 @@ class Connection:
         urls = [part.strip() for part in url.split(",") if part.strip()]
         prefix = inbox_prefix or "_INBOX"
         self._base = f"{prefix}.{os.urandom(9).hex()}"
+        self._user = options.get("user") or inbox_prefix.removeprefix("_INBOX_") or "that logged in here"
         self._first_faults = asyncio.Queue()
         await self._connect(urls, {**options, "inbox_prefix": prefix})
         self._first_faults = None
@@ -122,9 +127,13 @@ class Connection:
         try:
             async with asyncio.timeout(wait_s):
                 await self.send(subject, body, inbox, headers)
-                return await answer
+                reply = await answer
         except TimeoutError as late:
             raise Unanswered(f"No answer on {subject} in {wait_s} s.") from late
+        else:
+            if self._denials:
+                self._allowed((subject, *beside))
+            return reply
         finally:
             forget()
             self._quiet.discard(subject.lower())
@@ -149,6 +158,11 @@ class Connection:
         """Tell what is wrong; an empty text: all is well."""
         if self._on_health is not None and not self._closing:
             self._on_health(text)
+
+    @property
+    def denial(self) -> str:
+        """The fact that this user was not let say, in one sentence; empty when there is none, or it is said by now."""
+        return next(iter(self._denials.values()), "")
 
     async def close(self) -> None:
         """Close at once; who waits for an answer learns that it will not come."""
@@ -221,11 +235,26 @@ class Connection:
             return  # breaks and failed attempts: _on_disconnected told them already
         kind, subject = violation.groups()
         if subject not in self._quiet:
-            self.complain(f"The server denies this user: {kind} to {subject}.")
+            self._say_denied(kind, subject)
         self._denied.add(subject)
         for answer, subjects in tuple(self._waiting.items()):
             if kind == "publish" and subject in subjects and not answer.done():
                 answer.set_exception(AccessDenied(f"The server does not let this user publish on {subject}."))
+
+    def _say_denied(self, kind: str, subject: str) -> None:
+        """Tell it, once for all facts of a kind: who is not let say one tries again and again."""
+        text = f"The server denies the user {self._user}: {kind} to {subject}."
+        sort = _sort_of(subject) if kind == "publish" else ""
+        if sort and sort in self._denials:
+            return
+        if sort:
+            self._denials[sort] = text
+        self.complain(text)
+
+    def _allowed(self, subjects: Sequence[str]) -> None:
+        """Forget denials of facts that the server takes now."""
+        for subject in subjects:
+            self._denials.pop(_sort_of(subject), None)
 
     async def _on_disconnected(self) -> None:
         self._up.clear()
@@ -251,6 +280,11 @@ class Connection:
         for answer in tuple(self._waiting):
             if not answer.done():
                 answer.set_exception(Unanswered(text))
+
+
+def _sort_of(subject: str) -> str:
+    """Return writer, kind and lane of a fact's subject, on which rights hang; empty for what is no fact."""
+    return ".".join(subject.lower().split(".")[:5]) if subject.lower().startswith(_FACTS) else ""
 
 
 async def _sent[Result](sending: Awaitable[Result]) -> Result:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from farebox.core.errors import AppendBusy, LogDamaged, LogFull, LogReplaced, LogUnfit, NotReachable
+from farebox.core.filling import Filling
 from farebox.core.subjects import ALL
 from farebox.log.connection import Connection
 from farebox.log.gaps import PUT_BACK, check_start, hole
@@ -25,10 +26,12 @@ LEADER_WAIT_S = 10.0
 def position_of(info: dict[str, Any]) -> Position:
     """Return the position in a stream's info."""
     state = info["state"]
+    filling = Filling(state["bytes"], max(0, info["config"].get("max_bytes", 0)))
     if not state["messages"]:
-        return Position(created=info["created"], first_seq=0, last_seq=0)
+        return Position(created=info["created"], first_seq=0, last_seq=0, filling=filling)
     first, last = state["first_seq"], state["last_seq"]
-    return Position(created=info["created"], first_seq=first, last_seq=last, gone=last - first + 1 - state["messages"])
+    gone = last - first + 1 - state["messages"]
+    return Position(created=info["created"], first_seq=first, last_seq=last, gone=gone, filling=filling)
 
 
 class Following:

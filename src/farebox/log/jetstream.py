@@ -23,6 +23,8 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from farebox.core.errors import AccessDenied, NotReachable
 from farebox.core.subjects import ALL
 from farebox.core.terms import Ref
@@ -92,15 +94,20 @@ class JetStreamLog:
         replicas: int = 0,
         *,
         sizes: Sizes | None = None,
+        log_bytes: int = 0,
         ack_wait_s: float = names.ACK_WAIT_S,
     ) -> None:
         """Make the streams, the bucket and a durable for each platform in `adapters`, where missing. For init only.
 
-        `replicas` 0 stands for 3 in a cluster and 1 on a single server.
+        `replicas` 0 stands for 3 in a cluster and 1 on a single server. A log that is there is made larger where `log_bytes`
+        is more than it may hold, and is never made smaller.
         """
         copies = replicas or (REPLICAS_OF_A_CLUSTER if self._connection.client.in_cluster else 1)
-        configs = stream_configs(durability, copies, sizes or Sizes())
-        await self._streams.prepare(adapters, configs, ack_wait_s)
+        sizes = sizes or Sizes()
+        if log_bytes:
+            sizes = msgspec.structs.replace(sizes, log_bytes=log_bytes)
+        await self._streams.prepare(adapters, stream_configs(durability, copies, sizes), ack_wait_s)
+        await self._streams.grow(names.STREAM, log_bytes)
 
     async def missing(self) -> tuple[str, ...]:
         """Return those streams that hold what cannot be made again and are not there."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from farebox.core.filling import Filling
 from farebox.core.terms import Ref
 
 BATCH_MAX = 1000
@@ -44,13 +45,14 @@ class Stored(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """Which log this is (`created`: the stream's creation time as text) and what it holds; 0 and 0 when it is empty.
 
-    `gone` facts between the two are missing, as far as the server knows.
+    `gone` facts between the two are missing, as far as the server knows. `filling` is what it takes of its room.
     """
 
     created: str
     first_seq: int
     last_seq: int
     gone: int = 0
+    filling: Filling = Filling()
 
 
 class GivenUp(Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 
 from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, LogDamaged, LogFull
+from farebox.core.filling import Filling
 from farebox.core.terms import Ref
 from farebox.log.bus import MemoryBus
 from farebox.log.durable import Durable
@@ -64,7 +65,7 @@ class MemoryStore:
         self.blobs: dict[str, bytes] = {}
         self.bus = MemoryBus()
         self._fate = fate
-        self._room = bytes_max
+        self._bytes, self._bytes_max = 0, bytes_max
         self._ack_wait_ms = round(ack_wait_s * 1000)
         self._created = created
         self._root = _Node()
@@ -118,9 +119,9 @@ class MemoryStore:
 
     def position(self) -> Position:
         """Return which log this is and what it holds."""
-        if not self.facts:
-            return Position(created=self._created, first_seq=0, last_seq=0)
-        return Position(created=self._created, first_seq=self.facts[0].seq, last_seq=self.facts[-1].seq)
+        filling = Filling(self._bytes, self._bytes_max or 0)
+        first, last = (self.facts[0].seq, self.facts[-1].seq) if self.facts else (0, 0)
+        return Position(created=self._created, first_seq=first, last_seq=last, filling=filling)
 
     def read(self, start: int, count_max: int = 1000) -> Sequence[Stored]:
         """Return up to `count_max` facts from sequence `start` on."""
@@ -182,7 +183,7 @@ class MemoryStore:
             if last != entry.fence.last:
                 raise AppendRefused(f"Below {entry.fence.filter} the last sequence is {last}.", last_seq=last)
         needed = sum(len(entry.body) for entry in entries)
-        if self._room is not None and needed > self._room:
+        if self._bytes_max is not None and self._bytes + needed > self._bytes_max:
             raise LogFull("The log has no room for more facts.")
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, ...]:
@@ -192,8 +193,7 @@ class MemoryStore:
             self.facts.append(Stored(subject=entry.subject, body=entry.body, seq=self._next, at_ms=at_ms))
             self._index(entry.subject, self._next)
             self._next += 1
-        if self._room is not None:
-            self._room -= sum(len(entry.body) for entry in entries)
+        self._bytes += sum(len(entry.body) for entry in entries)
         self.stir()
         return tuple(range(first, self._next))
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from farebox.core.errors import AccessDenied, LogUnfit, NotReachable
+from farebox.core.errors import AccessDenied, LogFull, LogUnfit, NotReachable
 from farebox.core.subjects import ALL
 from farebox.core.wire import BODY_BYTES_MAX
 from farebox.log import names
@@ -27,6 +27,7 @@ API_WAIT_S = 3.0
 GIB = 1 << 30
 SECOND_NS = 1_000_000_000
 _NOT_FOUND = 404
+MORE = "Ask for less in bus.log_mib, or give the server more: max_file in nats.conf (FAREBOX_MAX_FILE)."
 GONE = "An engine over a new store makes it: farebox up. If it was there before, keep a copy of the server's files first."
 
 
@@ -127,6 +128,16 @@ class Streams:
                 await self._api(f"STREAM.CREATE.{name}", {"name": name, **config})
         for platform in adapters:
             await self._durable(names.durable_of(platform), ack_wait_s)
+
+    async def grow(self, name: str, bytes_max: int) -> None:
+        """Let a stream hold so much, if it may hold less now. Raises LogFull when the server has not so much to give."""
+        config = (await self.info(name))["config"]
+        if 0 < config.get("max_bytes", -1) < bytes_max:
+            # All it has goes back as it came: what the client library does not know must not be lost on the way.
+            try:
+                await self._api(f"STREAM.UPDATE.{name}", {**config, "max_bytes": bytes_max})
+            except LogFull as none:
+                raise LogFull(f"The server does not give {name} {bytes_max >> 20:,} MiB: {none.message}", hint=MORE) from none
 
     async def check(self) -> None:
         """Raise LogUnfit with one clear sentence unless the server can carry the log and all streams are as they must be."""

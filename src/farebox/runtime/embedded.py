@@ -31,6 +31,8 @@ from farebox.runtime.store import ClientRecord, Process, ServerRecord, Store, sp
 
 MAX_FILE_BYTES = 20 * 1024**3
 """What all streams together may take on disk."""
+BESIDE_THE_LOG_BYTES = 10 * 1024**3
+"""What large contents, live text and dead letters may take of it."""
 FREE_BYTES_MIN = 64 * 1024**2
 """With less room than this a start would only fail later, in the middle of the work."""
 START_S = 120.0
@@ -57,6 +59,7 @@ class EmbeddedServer:
         *,
         durability: Literal["always", "100ms"] = "always",
         max_file_bytes: int = MAX_FILE_BYTES,
+        log_bytes: int = 0,
         free_bytes_min: int = FREE_BYTES_MIN,
         start_s: float = START_S,
         report: Callable[[str], None] = lambda _line: None,
@@ -64,7 +67,7 @@ class EmbeddedServer:
         self.store = store
         self._platforms = tuple(platforms)
         self._durability = durability
-        self._max_file_bytes = max_file_bytes
+        self._max_file_bytes = max(max_file_bytes, log_bytes + BESIDE_THE_LOG_BYTES) if log_bytes else max_file_bytes
         self._free_bytes_min = free_bytes_min
         self._start_s = start_s
         self._report = report

@@ -65,6 +65,7 @@ class Service:
         """Begin to answer."""
         answers: dict[str, Callable[[Json], Coroutine[Any, Any, Json]]] = {
             "info": self.info,
+            "room": self.room,
             "submit": self.submit,
             "result": self.result,
             "status": self.status,
@@ -130,18 +131,31 @@ class Service:
             "last_seq": position.last_seq,
             "created": position.created,
             "views_seq": views_seq,
+            "bytes": position.filling.bytes,
+            "bytes_max": position.filling.bytes_max,
         }
-        trouble = self._trouble()
-        told = None if trouble is None else _told(trouble)
+        trouble, warning = self._trouble(), position.filling.warning()
         waiting = [fact.task for fact in decisions.asked(self._minds)]
         return {
             "schema": "farebox.info/1",
             **self._about,
             "pid": os.getpid(),
             "log": log,
-            "trouble": told,
+            "trouble": trouble and _told(trouble),
+            "warning": warning and _told(warning),
             "decisions": waiting,
         }
+
+    async def room(self, _question: Json) -> Json:
+        """Say how full the log is, and why it takes no new tasks if it does not."""
+        filling = (await self._log.position()).filling
+        refusal = filling.refusal()
+        said = {"percent": filling.percent, "refusal": refusal and _told(refusal)}
+        return {"schema": "farebox.room/1", **msgspec.to_builtins(filling), **said}
+
+    async def _full(self) -> FareboxError | None:
+        """Return why no new task is taken, None while they are."""
+        return (await self._log.position()).filling.refusal()
 
     async def submit(self, question: Json) -> Json:
         """Write a TaskSubmitted for somebody who has no ids to make."""
@@ -158,7 +172,10 @@ class Service:
             raise BadInput("The prompt is empty.")
         fact = msgspec.structs.replace(told, chain=ids.check(chain, "chain"), task=ids.check(task, "task"))
         secrecy.refuse_secrets(fact)
-        stands = await self._say_first(fact)
+        stands = await self._log.last(subjects.subject_of("client", fact)) if (full := await self._full()) else None
+        if full is not None and stands is None:
+            raise full
+        stands = stands or await self._say_first(fact)
         if stands is not None and stands.body != wire.encode(fact):
             raise BadInput(f"Task {fact.task} was submitted before with other contents.", hint="Use another id.")
         return {"schema": "farebox.submitted/1", "chain": fact.chain, "task": fact.task}
