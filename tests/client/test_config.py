@@ -151,3 +151,10 @@ def test_the_installed_platforms_pass_their_own_checks(place):
     kinds = config.platform_kinds()
     assert {kind.name for kind in kinds} >= {"rehearsal", "compatible", "command"}
     assert loaded(place, kinds=kinds).settings.platforms
+
+
+def test_without_discovery_there_is_only_what_somebody_wrote_down(place):
+    assert loaded(place, environment={"FAREBOX_ENGINE__DISCOVER": "false"}).settings.platforms == {}
+    assert loaded(place, "[engine]\ndiscover = false\n").settings.platforms == {}
+    found = loaded(place, '[engine]\ndiscover = false\n[platforms.my-llm]\nmodel = "b"\n').settings.platforms["my-llm"]
+    assert (found.model, found.url) == ("b", "http://127.0.0.1:1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -40,9 +40,16 @@ class HttpCall(Struct, frozen=True, kw_only=True):
     key_prefix: str = "Bearer "
 
 
+SCRATCH = "{scratch}"
+"""Stands in `argv` and in values of `environment` for the folder that a call has for itself."""
+
+
 class ProcessCall(Struct, frozen=True, kw_only=True):
     """A program to start in its own process group, the prompt on stdin. Its environment is an allowlist,
     the variables named in `keep` and `environment`. It runs in `directory`, where the engine runs if that is empty.
+
+    `scratch` names files (relative path: content) of a folder that only this call has, gone with it; None for no folder.
+    `talks`: standard input stays open, and the reader is a `Talker` that says what is written there and when it is over.
     """  # noqa: D205
 
     argv: tuple[str, ...]
@@ -50,6 +57,8 @@ class ProcessCall(Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     keep: tuple[str, ...] = ()
     directory: str = ""
+    scratch: dict[str, bytes] | None = None
+    talks: bool = False
 
 
 class InlineCall(Struct, frozen=True, kw_only=True):
@@ -128,14 +137,28 @@ class Piece(Struct, frozen=True):
     text: str
 
 
+class Say(Struct, frozen=True):
+    """What a `Talker` wants written to its program."""
+
+    data: bytes
+
+
+class Done(Struct, frozen=True):
+    """A `Talker` has all it wanted: its program's standard input is closed, and the program may take some seconds to go."""
+
+
+Read = Piece | QuotaLearned | Say | Done
+"""What a reader makes of bytes."""
+
+
 class Reader(Protocol):
     """Reads one answer. Bytes in, pieces out; cut anywhere, it gives the same verdict."""
 
-    def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
+    def head(self, head: Head) -> Sequence[Read]:
         """Read status and headers (HTTP only)."""
         ...
 
-    def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
+    def feed(self, data: bytes) -> Sequence[Read]:
         """Read more bytes."""
         ...
 
@@ -144,20 +167,49 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class Talker(Reader, Protocol):
+    """Reads a program that is talked with: what it says may be answered by `Say`, and `Done` ends the talk."""
+
+    def interrupt(self) -> bytes:
+        """Return what asks the program to stop its work now; empty if nothing does (then signals do)."""
+        ...
+
+
 class Probe(Struct, frozen=True, kw_only=True):
-    """How to find out whether a platform is there: something to call, or a program to look up on PATH."""
+    """How to find out whether a platform is there: something to call, or a program to look up on PATH.
+
+    `ask` are command lines of that program (without its name) that cost nothing, as `--version`; `paths` files whose being
+    there tells something (`~` is the user's home). They are looked for, never read: they may hold somebody's login.
+    """
 
     call: HttpCall | None = None
     program: str = ""
+    ask: tuple[tuple[str, ...], ...] = ()
+    keep: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     timeout_s: float = 1.5
 
 
+class ProgramAnswer(Struct, frozen=True, kw_only=True):
+    """What a program said to one question of a probe; `exit_code` is None when it did not end in time or did not start."""
+
+    exit_code: int | None = None
+    out: str = ""
+    errors: str = ""
+
+
 class ProbeAnswer(Struct, frozen=True, kw_only=True):
-    """What the probe found: an HTTP answer, the path of the program, whether the key's variable is set, or a fault."""
+    """What the probe found: an HTTP answer, the path of the program, whether the key's variable is set, or a fault.
+
+    `said` answers `Probe.ask` in its order (empty when the program is not there), `found` names those of `paths` that exist.
+    """
 
     status: int = 0
     body: bytes = b""
     path: str = ""
+    said: tuple[ProgramAnswer, ...] = ()
+    found: tuple[str, ...] = ()
     key_set: bool = False
     fault: str = ""
 

@@ -53,10 +53,12 @@ class PlatformSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The part of farebox.toml that is adopted into the log. `open = false` platforms are used only when asked for by name.
 
+    With `discover = false` there are only the platforms that somebody wrote down: none that exist by themselves.
     `attempts_max` bounds all attempts of a task, `billed_attempts_max` those that may have cost something.
     """
 
     platforms: dict[str, PlatformSettings] = {}
+    discover: bool = True
     attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 8
     billed_attempts_max: Annotated[int, Meta(ge=1, le=100)] = 2
     retry_wait_max_s: Annotated[float, Meta(ge=0)] = 3600.0

@@ -22,6 +22,7 @@ from farebox.core.terms import CallRecord, Charged, ErrorClass, Fault
 from farebox.log.port import Log
 from farebox.runtime import secrecy
 from farebox.runtime.caller import Called, call, keys_of
+from farebox.runtime.intake import OnLearned
 
 log_ = logging.getLogger("farebox.worker")
 
@@ -41,8 +42,10 @@ class AttemptCall:
     """Calls a platform for one started attempt."""
 
     def __init__(
-        self, log: Log, kind: PlatformKind, settings: PlatformSettings, environ: Mapping[str, str], started: TaskStarted
-    ) -> None:
+        self, log: Log, kind: PlatformKind, settings: PlatformSettings, environ: Mapping[str, str], started: TaskStarted,
+        on_learned: OnLearned | None = None,
+    ) -> None:  # fmt: skip
+        self._on_learned = on_learned
         self._log = log
         self._kind = kind
         self._settings = settings
@@ -98,8 +101,10 @@ class AttemptCall:
             log_.error("%s broke: %s", self._started.platform, self._redactor.text(repr(error)))
             return self._broken_off(f"The platform's own code broke: {error!r}"), ()
         text = called.text if called.verdict.text is None else called.verdict.text
+        # Who is told at once need not hear it again.
+        learned = called.learned if self._on_learned is None else ()
         return self._ended(called.verdict, text, called.duration_ms, called.calls), [
-            secrecy.struck(fact, self._redactor) for fact in called.learned
+            secrecy.struck(fact, self._redactor) for fact in learned
         ]
 
     def _broken_off(self, why: str) -> CallEnded:
@@ -116,7 +121,12 @@ class AttemptCall:
             on_piece=self._on_piece,
             cancelled=cancelled,
             environ=self._environ,
+            on_learned=None if self._on_learned is None else self._learn,
         )
+
+    def _learn(self, fact: QuotaLearned) -> None:
+        assert self._on_learned is not None, "called only for somebody"
+        self._on_learned(secrecy.struck(fact, self._redactor))
 
     def _on_piece(self, piece: str) -> asyncio.Future[None] | None:
         text = clean(piece)

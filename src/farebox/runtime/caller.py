@@ -9,7 +9,8 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -21,8 +22,10 @@ from farebox.core.platform import (
     HttpCall,
     InlineCall,
     PlatformKind,
+    Probe,
     ProbeAnswer,
     ProcessCall,
+    ProgramAnswer,
     Reader,
     Verdict,
 )
@@ -30,7 +33,7 @@ from farebox.core.redaction import Redactor
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord
 from farebox.runtime import http_call, secrecy
-from farebox.runtime.intake import Intake, OnPiece
+from farebox.runtime.intake import Intake, OnLearned, OnPiece
 from farebox.runtime.watch import Limits
 
 STDERR_TAIL_CHARS = 32 * 1024
@@ -57,16 +60,18 @@ async def call(
     on_piece: OnPiece,
     cancelled: asyncio.Event,
     environ: Mapping[str, str],
+    on_learned: OnLearned | None = None,
 ) -> Called:
-    """Make one call and return what it came to; `on_piece` gets the text as it streams, and may hold the source back.
+    """Make one call and return what it came to.
 
+    `on_piece` gets the text as it streams, and may hold the source back; `on_learned` what is told about quota, at once.
     It ends when the platform ends it, when `cancelled` is set or when one of the three times (seconds) is over: in all, until
     the first byte, between two bytes. Nothing is raised for what a platform does. On asyncio cancellation all is closed and
     killed before CancelledError goes on.
     """
     started_s = time.monotonic()
     known = secrecy.redactor(environ, keys_of(call))
-    intake = Intake(reader, on_piece, known)
+    intake = Intake(reader, on_piece, known, on_learned)
     limits = Limits(timeout_s=timeout_s, first_byte_timeout_s=first_byte_timeout_s, idle_timeout_s=idle_timeout_s)
     records: list[CallRecord] = []
     match call:
@@ -148,8 +153,25 @@ async def probe(kind: PlatformKind, name: str, settings: PlatformSettings, envir
     status, body, fault = 0, b"", ""
     if wanted.call is not None and (key_set or not wanted.call.key_env):
         status, body, fault = await http_call.look(wanted.call, wanted.timeout_s, environ)
-    answer = ProbeAnswer(status=status, body=body, path=path or "", key_set=key_set, fault=fault)
+    answer = ProbeAnswer(
+        status=status, body=body, path=path or "", said=await _ask_program(path, wanted, environ),
+        found=_found(wanted.paths, environ), key_set=key_set, fault=fault,
+    )  # fmt: skip
     return secrecy.struck(kind.read_probe(name, settings, answer), secrecy.redactor(environ, (settings.key_env,)))
+
+
+async def _ask_program(path: str | None, wanted: Probe, environ: Mapping[str, str]) -> tuple[ProgramAnswer, ...]:
+    if path is None or not wanted.ask:
+        return ()
+    from farebox.runtime import process_call  # noqa: PLC0415  as above
+
+    return await process_call.ask(path, wanted, environ)
+
+
+def _found(names: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return those of `names` that are there; what stands in them is somebody else's."""
+    home = environ.get("HOME", "")
+    return tuple(name for name in names if Path(home + name[1:] if name.startswith("~/") else name).exists())
 
 
 async def close() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from farebox.core.events import QuotaLearned
-from farebox.core.platform import End, Head, Piece, Reader, Verdict
+from farebox.core.platform import Done, End, Head, Piece, Read, Reader, Say, Talker, Verdict
 from farebox.core.redaction import Flow, Redactor
 from farebox.core.terms import Fault
 
@@ -17,6 +17,10 @@ TEXT_CHARS_MAX = 16 * 1024 * 1024
 REFUSAL_BYTES_MAX = 1024 * 1024
 REFUSED = 400
 """From this HTTP status on an answer is a refusal: secrets are struck out of it before its reader shortens it."""
+OnSaid = Callable[[Say | Done], None]
+"""Gets what a talker wants said to its program."""
+OnLearned = Callable[[QuotaLearned], None]
+"""Gets what a platform tells about quota as soon as it is read."""
 OnPiece = Callable[[str], "asyncio.Future[None] | None"]
 """Gets the text as it streams. It may return a future: then no more should come until that is done."""
 
@@ -24,9 +28,14 @@ OnPiece = Callable[[str], "asyncio.Future[None] | None"]
 class Intake:
     """Feeds one reader. A reader that fails on what it gets ends the call as a fault; it never brings the worker down."""
 
-    def __init__(self, reader: Reader, on_piece: OnPiece, known: Redactor | None = None) -> None:
+    def __init__(
+        self, reader: Reader, on_piece: OnPiece, known: Redactor | None = None, on_learned: OnLearned | None = None
+    ) -> None:
+        self._on_learned = on_learned
         self.learned: list[QuotaLearned] = []
         self.status = 0
+        self.on_said: OnSaid | None = None
+        """Who talks with the program sets it; nobody else is talked with."""
         self.held: asyncio.Future[None] | None = None
         """Done as soon as the text so far is worked off; None while nobody need wait."""
         self._reader = reader
@@ -74,7 +83,15 @@ class Intake:
         fault = Fault(error_class="invalid", message=f"The reader of this platform failed: {self._broken!r}"[:1000])
         return Verdict(ok=False, fault=fault, charged="none" if end.surely_unsent else "possible")
 
-    def _read(self, read: Callable[[], Sequence[Piece | QuotaLearned]]) -> None:
+    def interrupt(self) -> bytes:
+        """Return what asks a program that is talked with to stop; empty if nothing does."""
+        try:
+            return self._reader.interrupt() if isinstance(self._reader, Talker) and self._broken is None else b""
+        except Exception as error:  # noqa: BLE001  a platform's reader may be anybody's code
+            self._broken = error
+            return b""
+
+    def _read(self, read: Callable[[], Sequence[Read]]) -> None:
         if self._broken is not None:
             return
         try:
@@ -87,8 +104,15 @@ class Intake:
                 self._texts.append(item.text)
                 self._chars += len(item.text)
                 self.held = self._on_piece(item.text)
-            else:
-                self.learned.append(item)
+            elif isinstance(item, QuotaLearned):
+                self._learn(item)
+            elif self.on_said is not None:
+                self.on_said(item)
+
+    def _learn(self, fact: QuotaLearned) -> None:
+        self.learned.append(fact)
+        if self._on_learned is not None:
+            self._on_learned(fact)
 
 
 def _bytes(text: str) -> bytes:

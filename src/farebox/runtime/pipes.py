@@ -106,15 +106,33 @@ class Drain:
 
 
 class Fill:
-    """Writes one text into a pipe and closes it; the other side need not read it."""
+    """Writes into a pipe and closes it; the other side need not read it. `stays_open`: only `finish` closes it."""
 
-    def __init__(self, file: IO[bytes], data: bytes) -> None:
+    def __init__(self, file: IO[bytes], data: bytes, *, stays_open: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
         self._file = file
         self._left = memoryview(data)
-        self._open = True
+        self._open = self._writing = True
+        self._stays_open = stays_open
         os.set_blocking(file.fileno(), False)
         self._loop.add_writer(file.fileno(), self._ready)
+
+    def say(self, data: bytes) -> None:
+        """Write more; nothing happens once the pipe is closed."""
+        if self._open:
+            self._left = memoryview(bytes(self._left) + data)
+            self._listen()
+
+    def finish(self) -> None:
+        """Close the pipe when all is written."""
+        self._stays_open = False
+        if self._open:
+            self._listen()
+
+    def _listen(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._file.fileno(), self._ready)
 
     def _ready(self) -> None:
         try:
@@ -123,13 +141,22 @@ class Fill:
         except BlockingIOError:
             return
         except OSError:
-            self._left = memoryview(b"")
-        if not self._left:
+            self._left, self._stays_open = memoryview(b""), False
+        if self._left:
+            return
+        if not self._stays_open:
             self.close()
+        else:
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._file.fileno())
 
     def close(self) -> None:
         """Let go of the pipe. Safe to call twice."""
         if self._open:
             self._open = False
-            self._loop.remove_writer(self._file.fileno())
+            self._stop_listening()
             self._file.close()

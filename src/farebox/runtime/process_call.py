@@ -12,8 +12,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from farebox.core.platform import End, ProcessCall
-from farebox.runtime import launcher
+from farebox.core.platform import Done, End, Head, Probe, ProcessCall, ProgramAnswer, Read, Say, Verdict
+from farebox.runtime import launcher, scratch
 from farebox.runtime.intake import Intake
 from farebox.runtime.pipes import Drain, Fill
 from farebox.runtime.process_tree import MARK, Family, end_group, new_mark
@@ -28,6 +28,10 @@ DRAIN_S = 0.5
 """So long the pipes may stay open behind a program that has ended: a grandchild may hold them."""
 REAP_S = 2.0
 LAST_WORDS_S = 0.2
+ANSWER_BYTES_MAX = 64 * 1024
+"""So much is kept of what a program answers to a probe."""
+TALKED_OUT_S = 5.0
+"""So long a program may take to go when the talk with it is over."""
 
 
 async def run(call: ProcessCall, intake: Intake, limits: Limits, cancelled: asyncio.Event, environ: Mapping[str, str]) -> End:
@@ -39,10 +43,47 @@ async def run(call: ProcessCall, intake: Intake, limits: Limits, cancelled: asyn
     if program is None:
         return End(cut="missing", detail=f"No program {call.argv[0]!r} on PATH.")
     try:
-        running = Running(call, program, environment, intake, Watch(limits))
+        with scratch.folder(call) as placed:
+            environment = environment_of(placed, environ)
+            running = Running(placed, program, environment, intake, Watch(limits))
+            return await running.to_its_end(cancelled)
     except (OSError, ValueError) as error:
         return End(cut="missing", detail=f"{program} does not start: {error}")
-    return await running.to_its_end(cancelled)
+
+
+async def ask(program: str, probe: Probe, environ: Mapping[str, str]) -> tuple[ProgramAnswer, ...]:
+    """Ask an installed program what costs nothing, all questions at once; who does not answer in time is ended."""
+    calls = (ProcessCall(argv=(program, *words), keep=probe.keep) for words in probe.ask)
+    return tuple(await asyncio.gather(*(_answer(call, probe.timeout_s, environ) for call in calls)))
+
+
+async def _answer(call: ProcessCall, timeout_s: float, environ: Mapping[str, str]) -> ProgramAnswer:
+    heard = _Heard()
+    intake = Intake(heard, lambda _text: None)
+    limits = Limits(timeout_s=timeout_s, first_byte_timeout_s=timeout_s, idle_timeout_s=timeout_s)
+    end = await run(call, intake, limits, asyncio.Event(), environ)
+    return ProgramAnswer(
+        exit_code=None if end.cut else end.exit_code,
+        out=bytes(heard.data[:ANSWER_BYTES_MAX]).decode("utf-8", "replace"),
+        errors=end.stderr_tail[-ANSWER_BYTES_MAX:],
+    )
+
+
+class _Heard:
+    """Keeps what a program says, unread."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def head(self, head: Head) -> list[Read]:
+        raise AssertionError(f"a program has no headers: {head}")
+
+    def feed(self, data: bytes) -> list[Read]:
+        self.data += data
+        return []
+
+    def end(self, end: End) -> Verdict:
+        raise AssertionError(f"nobody judges it: {end}")
 
 
 def environment_of(call: ProcessCall, environ: Mapping[str, str]) -> dict[str, str]:
@@ -73,7 +114,11 @@ class Running:
         assert stdin is not None, "started with three pipes"
         assert stdout is not None, "started with three pipes"
         assert stderr is not None, "started with three pipes"
-        self._pipes = (Fill(stdin, call.stdin), Drain(stdout, self._on_out), Drain(stderr, self._on_err))
+        self._hurry: asyncio.TimerHandle | None = None
+        fill = Fill(stdin, call.stdin, stays_open=call.talks)
+        self._pipes = (fill, Drain(stdout, self._on_out), Drain(stderr, self._on_err))
+        if call.talks:
+            intake.on_said = self._on_said
         threading.Thread(target=self._await_exit, name=f"reaper-{self._process.pid}", daemon=True).start()
 
     async def to_its_end(self, cancelled: asyncio.Event) -> End:
@@ -106,12 +151,27 @@ class Running:
 
     async def _ask_to_stop(self) -> None:
         """Ask the group more and more firmly; whoever asks for the end of a program may lose its last words, not its text."""
+        if words := self._intake.interrupt():
+            self._pipes[0].say(words)
+            await asyncio.wait({self._exited}, timeout=LADDER[0][1])
+            if self._exited.done():
+                return
         for with_signal, wait_s in LADDER:
             end_group(self._process.pid, with_signal)
             end_group(self._process.pid, signal.SIGCONT)  # A stopped one hears nothing.
             await asyncio.wait({self._exited}, timeout=wait_s)
             if self._exited.done():
                 return
+
+    def _on_said(self, said: Say | Done) -> None:
+        """Write what the reader wants said; after its last word the program has some seconds to go."""
+        fill = self._pipes[0]
+        if isinstance(said, Say):
+            fill.say(said.data)
+            return
+        fill.finish()
+        if self._hurry is None:
+            self._hurry = self._loop.call_later(TALKED_OUT_S, end_group, self._process.pid)
 
     async def _drained(self, wait_s: float) -> None:
         _, out, err = self._pipes
@@ -123,6 +183,8 @@ class Running:
             await asyncio.wait({self._exited}, timeout=REAP_S)
             await self._drained(LAST_WORDS_S)
         finally:
+            if self._hurry is not None:
+                self._hurry.cancel()
             fill, out, err = self._pipes
             fill.close()
             out.finish()
