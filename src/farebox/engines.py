@@ -27,6 +27,7 @@ from farebox.runtime import founding
 
 if TYPE_CHECKING:
     from farebox.core.actor import Actor
+    from farebox.log.jetstream import JetStreamLog
     from farebox.log.port import Log
     from farebox.runtime.engine import Engine
     from farebox.runtime.parts import Parts
@@ -277,7 +278,7 @@ def _noting(store: Path) -> Generator[None]:
 
 
 async def _running(
-    stack: AsyncExitStack, log: Log, config: Config, place: Store, url: str, room: Room, parts: Parts | None = None,
+    stack: AsyncExitStack, log: JetStreamLog, config: Config, place: Store, url: str, room: Room, parts: Parts | None = None,
     *, only_views: bool = False,
 ) -> Engine:  # fmt: skip
     from farebox.runtime import caller, secrecy  # noqa: PLC0415
@@ -311,7 +312,7 @@ async def _running(
     engine = Engine(
         log, config.settings, actors=() if only_views else actors(), kinds=kinds, prices=compile_prices(),
         views=desk, folder=place.path, secret=place.key(), about=about,
-        local=local, environ=os.environ, trouble=room.trouble, parts=parts,
+        local=local, environ=os.environ, trouble=lambda: room.trouble() or log.denial(), parts=parts,
     )  # fmt: skip
     stack.push_async_callback(engine.stop)
     with _noting(place.path):

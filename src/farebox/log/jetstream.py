@@ -44,6 +44,7 @@ from farebox.log.streams import Sizes, Streams, stream_configs
 READ_WAIT_S = 5.0
 REPLICAS_OF_A_CLUSTER = 3
 """So long a read is tried again over breaks before the server counts as away."""
+_GIVE_BACK = "Give the right back (docs/guides/security.md) and reload the server: what waits goes on by itself."
 
 
 class JetStreamLog:
@@ -216,6 +217,11 @@ class JetStreamLog:
                 task.add_done_callback(self._answered)
 
         return _Listening(self._connection, await self._connection.hear(subject, ear, names.SERVERS))
+
+    def denial(self) -> AccessDenied | None:
+        """Return which fact the server does not let this user say, until it takes one of the kind again."""
+        text = self._connection.denial
+        return AccessDenied(text, hint=_GIVE_BACK) if text else None
 
     async def close(self) -> None:
         """Let go of everything, at once; readings end."""
