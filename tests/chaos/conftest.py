@@ -77,8 +77,12 @@ class Scene:
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         url = json.loads(await asyncio.wait_for(self.provider.stdout.readline(), READY_S))["url"]
-        (self.folder / "farebox.toml").write_text(TOML.format(url=url, limit=limit, billed=billed, model=MODEL))
+        self.settle(url, limit=limit, billed=billed)
         await self.up()
+
+    def settle(self, url: str, *, limit: int = 6, billed: int = 5) -> None:
+        """Write the settings for a provider at `url`."""
+        (self.folder / "farebox.toml").write_text(TOML.format(url=url, limit=limit, billed=billed, model=MODEL))
 
     async def up(self, ready_s: float = READY_S) -> None:
         with (self.folder / "engine.log").open("ab") as log:

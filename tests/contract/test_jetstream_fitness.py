@@ -168,6 +168,8 @@ async def test_a_forbidden_subject_is_denied_at_once_and_told(server_with, logs,
         with pytest.raises(AccessDenied):
             await log.consume("adapter-openai", print)
     assert any("farebox.log.quota.reserved.openai.c.t" in text for text in told)
+    assert "the user router: publish to farebox.log.quota.reserved.openai.c.t" in str(log.denial())
+    assert len(told) == len(set(told)), "said once, not at each try"
     told.clear()
     await log.check()
     assert told == []
