@@ -1,4 +1,4 @@
-"""Writes the pages of the documentation that follow from the code: events.md, commands.md, settings.md, errors/README.md.
+"""Writes the pages of the documentation that follow from the code: facts, commands, settings, platforms, the list of errors.
 
     uv run python docs/generate.py             write them
     uv run python docs/generate.py --check     say which are not current (exit code 1)
@@ -8,6 +8,7 @@ tests/test_docs.py holds that they are current. What is written by hand stands i
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import sys
@@ -320,6 +321,15 @@ def errors_page() -> str:
     return f"# Errors\n\n{GENERATED}{ERRORS_BEGIN}{_table(('code', 'what happened'), rows)}"
 
 
+def platforms_page() -> str:
+    """Return the page about platforms, which a file beside this one writes."""
+    spec = importlib.util.spec_from_file_location("farebox_docs_platforms", HERE / "platforms_page.py")
+    assert spec is not None and spec.loader is not None, "it stands beside this file"  # noqa: PT018 - one fact
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return f"# Platforms\n\n{GENERATED}{module.page()}"
+
+
 def error_titles() -> dict[str, str]:
     """Return the title of each page about an error, by its code."""
     titles: dict[str, str] = {}
@@ -341,6 +351,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands_page,
     "settings.md": settings_page,
     "errors/README.md": errors_page,
+    "platforms.md": platforms_page,
 }
 
 
