@@ -57,6 +57,21 @@ class LostStarts:
             self._keys[name] = key
         return self._keys.get(name) == key
 
+    async def keep_unclaimed(self, key: str) -> None:
+        """Keep a paid answer of which the log knows nothing until somebody asks for its end, and say where it is."""
+        try:
+            noted = await self._spool.keep_unclaimed(key)
+        except OSError as error:
+            log_.error("%s: the spool does not take the note that the log does not know it (%s)", key, error)
+            noted = True
+        if noted:
+            platform, _, task, _ = key.split(".")
+            length = len(self._spool.outcomes[key].text.encode())
+            log_.warning(
+                "the log knows no attempt of task %s on %s; the answer to it (%d bytes) is kept here: farebox spool show %s",
+                task, platform, length, key,
+            )  # fmt: skip
+
     async def answer(self, started: TaskStarted) -> CallEnded | None:
         """Return how the call of this attempt ended that was made before its start was lost, None if there was none."""
         name = f"{started.chain}.{started.task}"

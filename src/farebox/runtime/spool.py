@@ -11,37 +11,31 @@ import asyncio
 import logging
 import os
 import secrets
-import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import msgspec
-from msgspec import Struct
 
 from farebox.core.errors import LogFull
 from farebox.core.platform import CallEnded
-
-
-class Line(Struct, omit_defaults=True):
-    """One line of the journal about one attempt; `key` is `<platform>.<chain>.<task>.<epoch>`."""
-
-    key: str
-    what: Literal["sending", "ended", "done"]
-    outcome: CallEnded | None = None
-
+from farebox.runtime.journal import Journal, Line, framed
+from farebox.runtime.reserve import PROMISE_BYTES, SPARE_BYTES, Promise, Reserve
 
 log_ = logging.getLogger("farebox.spool")
 
-ROOM_BYTES = 8 * 1024 * 1024
-"""With less room than this no call is made whose answer might find none."""
 LOOK_S = 1.0
 """A file system does not tell when it has room again."""
 LINGER_S = {"always": 0.0, "100ms": 1.0}
 COMPACT_BYTES = 64 * 1024 * 1024
 """A journal that grew by so much is begun anew with what is open."""
 
-_decoder = msgspec.json.Decoder(Line)
+
+@dataclass
+class _Waiting:
+    """A line that is to be written, and who waits for that."""
+
+    data: bytes
+    promise: Promise | None
+    written: asyncio.Future[None]
 
 
 class Spool:
@@ -55,57 +49,84 @@ class Spool:
         self._linger_s = linger_s
         self._written = self._open_bytes = 0
         self._torn = False
-        self.sending: set[str] = set()
-        self.outcomes: dict[str, CallEnded] = {}
-        whole = self._read()
+        self._given = asyncio.Event()
+        self._full = False
+        self._reserve = Reserve(self._free_bytes, on_given=self._given.set)
+        self._journal = Journal()
+        self.sending, self.outcomes = self._journal.sending, self._journal.outcomes
+        whole = self._journal.read(path)
         self.owner = _owner(path.parent / "owner", renew=not whole)
-        self._file = self._rewritten(self._open_lines())
-        self._pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._file = -1
+        self._rewrite(self._journal.lines())
+        self._pending: list[_Waiting] = []
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._flushing: asyncio.Task[None] | None = None
 
-    async def mark_sending(self, key: str) -> None:
+    @property
+    def unclaimed(self) -> dict[str, CallEnded]:
+        """The outcomes of attempts of which the log knows nothing, by key."""
+        return self._journal.answers()
+
+    async def mark_sending(self, key: str, promise: Promise | None = None) -> None:
         """Note, on disk, that the call is about to leave. Raises OSError when the disk does not take it: then do not call."""
         self.sending.add(key)
         try:
-            await self._write(Line(key, "sending"))
+            await self._write(Line(key, "sending"), promise)
         except OSError:
             self.sending.discard(key)
             raise
 
-    async def keep(self, key: str, outcome: CallEnded) -> None:
+    async def keep(self, key: str, outcome: CallEnded, promise: Promise | None = None) -> None:
         """Keep how the call ended, on disk. Raises OSError when the disk does not take it; it stays in memory then."""
         self.outcomes[key] = outcome
-        await self._write(Line(key, "ended", outcome))
+        await self._write(Line(key, "ended", outcome), promise)
+
+    async def keep_unclaimed(self, key: str) -> bool:
+        """Note that the log knows nothing of this attempt; False if that was noted before, or nothing is kept of it."""
+        if key not in self.outcomes or key in self._journal.unclaimed:
+            return False
+        self._journal.unclaimed.add(key)
+        await self._write(Line(key, "unclaimed"))
+        return True
+
+    def promise(self) -> Promise | None:
+        """Promise the answer of a call its room on the disk; None where there is none: then no call may be made."""
+        promise = self._reserve.promise()
+        self._full = self._full and promise is None
+        return promise
 
     def has_room(self) -> bool:
-        """Whether the disk has room for another answer: without it no call may be made. A disk that cannot be asked has."""
-        try:
-            disk = os.statvfs(self._path.parent)
-        except OSError:
-            return True  # then writing tells
-        return disk.f_bavail * disk.f_frsize >= ROOM_BYTES
+        """Whether another answer could be promised its room. A disk that cannot be asked has."""
+        return self._reserve.fits()
 
-    async def waited_for_room(self, *unless: asyncio.Event) -> bool:
-        """Wait until there is room, or one of these happens; False if there was room at once."""
-        if (trouble := self.trouble()) is None:
-            return False
-        log_.warning("%s", trouble)
+    async def wait_for_room(self, *unless: asyncio.Event) -> None:
+        """Wait until there may be room, or one of these happens."""
+        if not self._full and (trouble := self.trouble()) is not None:
+            self._full = True
+            log_.warning("%s", trouble)
         while not self.has_room() and not any(event.is_set() for event in unless):
-            waits = [asyncio.ensure_future(event.wait()) for event in unless]
-            await asyncio.wait([*waits, asyncio.ensure_future(asyncio.sleep(LOOK_S))], return_when=asyncio.FIRST_COMPLETED)
+            self._given.clear()
+            waits = [asyncio.ensure_future(event.wait()) for event in (*unless, self._given)]
+            await asyncio.wait(waits, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             for one in waits:
                 one.cancel()
-        return True
 
     def trouble(self) -> LogFull | None:
         """Return what keeps calls from being made now, None if nothing does."""
         if self.has_room():
             return None
         return LogFull(
-            f"The disk of the spool is full: less than {ROOM_BYTES >> 20} MiB free for {self._path.parent}. No call is made.",
+            f"The disk of the spool is full: less than {SPARE_BYTES >> 20} MiB would be free for {self._path.parent} beside "
+            f"{PROMISE_BYTES >> 20} MiB for each answer under way. No further call is made.",
             hint="Make room there: what waits goes on by itself then.",
         )
+
+    def _free_bytes(self) -> int | None:
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return None  # then writing tells
+        return disk.f_bavail * disk.f_frsize
 
     def forget(self, key: str) -> None:
         """The outcome is in the log: the journal need not keep it. Not awaited; a lost line only means a second look."""
@@ -114,11 +135,15 @@ class Spool:
         else:
             self._forget(key)
 
+    async def drop(self, key: str) -> None:
+        """Forget an outcome that nobody claims, because a person wants that. Raises OSError."""
+        self._journal.forget(key)
+        await self._write(Line(key, "done"))
+
     def _forget(self, key: str) -> None:
         if self._file < 0:
             return  # closed meanwhile: the next start has its second look
-        self.sending.discard(key)
-        self.outcomes.pop(key, None)
+        self._journal.forget(key)
         self._queue(Line(key, "done"))
 
     async def close(self) -> None:
@@ -130,14 +155,14 @@ class Spool:
             os.close(self._file)
             self._file = -1
 
-    async def _write(self, line: Line) -> None:
-        await self._queue(line)
+    async def _write(self, line: Line, promise: Promise | None = None) -> None:
+        await self._queue(line, promise)
 
-    def _queue(self, line: Line) -> asyncio.Future[None]:
+    def _queue(self, line: Line, promise: Promise | None = None) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Nobody waits for a "done" line, so its failure must not be reported as never retrieved.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._pending.append((_framed(line), future))
+        self._pending.append(_Waiting(framed(line), promise, future))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.ensure_future(self._flush())
         return future
@@ -147,24 +172,44 @@ class Spool:
         loop = asyncio.get_running_loop()
         while self._pending:
             pending, self._pending = self._pending, []
-            data = b"".join(data for data, _ in pending)
             # What is open can be large itself: to write all of it anew with each line would stop everything else.
             compact = self._written > self._compact_bytes + 2 * self._open_bytes
-            work, given = (self._begin_anew, self._open_lines() + data) if compact else (self._append, data)
-            error: OSError | None = None
-            try:
-                await loop.run_in_executor(self._writer, work, given)
-            except OSError as failed:
-                error = failed
-            for _, future in pending:
-                if future.done():  # whoever waited was cancelled
+            still_open = self._journal.lines() if compact else None
+            errors = await loop.run_in_executor(self._writer, self._put, pending, still_open)
+            for one, error in zip(pending, errors, strict=True):
+                if one.written.done():  # whoever waited was cancelled
                     continue
                 if error is None:
-                    future.set_result(None)
+                    one.written.set_result(None)
                 else:
-                    future.set_exception(error)
+                    one.written.set_exception(error)
+
+    def _put(self, pending: list[_Waiting], still_open: bytes | None) -> list[OSError | None]:
+        """Write lines, into a new journal with what is `still_open` if that is given. Return what each came to."""
+        data = b"".join(one.data for one in pending)
+        if still_open is not None and self._began_anew(still_open + data):
+            return [None] * len(pending)
+        errors = [self._refused(one) for one in pending]
+        granted = b"".join(one.data for one, error in zip(pending, errors, strict=True) if error is None)
+        try:
+            self._append(granted)
+        except OSError as failed:
+            self._reserve.written_to(os.fstat(self._file).st_size)
+            return [error or failed for error in errors]
+        self._reserve.shrink()
+        return errors
+
+    def _refused(self, one: _Waiting) -> OSError | None:
+        """Take the room for a line; return why there is none."""
+        try:
+            self._reserve.take(len(one.data), one.promise)
+        except OSError as error:
+            return error
+        return None
 
     def _append(self, data: bytes) -> None:
+        if not data:
+            return
         # What a full disk tore off must not swallow the next line.
         view = memoryview(b"\n" + data if self._torn else data)
         self._torn = True
@@ -174,47 +219,38 @@ class Spool:
         self._torn = False
         self._written += len(data)
 
-    def _begin_anew(self, data: bytes) -> None:
-        """Replace the journal by `data`: what is open, and what is just being written."""
-        old, self._file = self._file, self._rewritten(data)
-        os.close(old)
-
-    def _rewritten(self, data: bytes) -> int:
-        """Begin the journal anew, by rename, so that it never grows without end. Returns the file, ready to append to."""
-        write_durably(self._path, data)
-        self._written, self._torn, self._open_bytes = 0, False, len(data)
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND)
-
-    def _open_lines(self) -> bytes:
-        lines = [Line(key, "sending") for key in self.sending]
-        lines += [Line(key, "ended", outcome) for key, outcome in self.outcomes.items()]
-        return b"".join(map(_framed, lines))
-
-    def _read(self) -> bool:
-        """Take in the journal. False if it is not there, or damaged elsewhere than at its torn end."""
-        if not self._path.exists():
+    def _began_anew(self, data: bytes) -> bool:
+        """Replace the journal by `data`: what is open, and what is just being written. A full disk keeps it as it is."""
+        try:
+            self._rewrite(data)
+        except OSError as error:
+            log_.warning("%s cannot be begun anew (%s); it grows on", self._path, error)
+            self._written = 0  # not before it has grown by so much again
             return False
-        whole, damaged = True, False
-        for raw in filter(None, self._path.read_bytes().split(b"\n")):
-            line = _parsed(raw)
-            if line is None:
-                damaged = True
-                continue
-            whole = whole and not damaged
-            self._take(line)
-        if not whole:
-            log_.warning("%s is damaged: what it held of earlier attempts counts as perhaps charged", self._path)
-        return whole
+        return True
 
-    def _take(self, line: Line) -> None:
-        match line.what:
-            case "sending":
-                self.sending.add(line.key)
-            case "ended" if line.outcome is not None:
-                self.outcomes[line.key] = line.outcome
-            case _:
-                self.sending.discard(line.key)
-                self.outcomes.pop(line.key, None)
+    def _rewrite(self, data: bytes) -> None:
+        """Begin the journal anew, by rename, so that it never grows without end; what is promised has its room there too."""
+        temporary = self._path.with_name(self._path.name + ".new")
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(file, view) :]
+            os.fsync(file)
+            self._reserve.begin(file, len(data))
+            temporary.replace(self._path)
+        except OSError:
+            if self._file >= 0:
+                self._reserve.begin(self._file, os.fstat(self._file).st_size)
+            os.close(file)
+            temporary.unlink()
+            raise
+        sync_folder(self._path.parent)
+        old, self._file = self._file, file
+        if old >= 0:
+            os.close(old)
+        self._written, self._torn, self._open_bytes = 0, False, len(data)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -226,7 +262,12 @@ def write_durably(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on disk."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -237,20 +278,3 @@ def _owner(path: Path, *, renew: bool) -> str:
     if renew or not path.exists():
         write_durably(path, secrets.token_hex(8).encode())
     return path.read_text()
-
-
-def _framed(line: Line) -> bytes:
-    data = msgspec.json.encode(line)
-    return b"%08x %s\n" % (zlib.crc32(data), data)
-
-
-def _parsed(raw: bytes) -> Line | None:
-    """Return a line, None for one that is torn, damaged, or of a farebox that wrote another form."""
-    checksum, _, data = raw.partition(b" ")
-    if not data or checksum != b"%08x" % zlib.crc32(data):
-        return None
-    try:
-        return _decoder.decode(data)
-    except msgspec.ValidationError as error:
-        log_.warning("a line of the spool does not read: %s", error)
-        return None

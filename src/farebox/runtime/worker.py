@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -25,21 +24,20 @@ import msgspec
 from farebox.core import ids, subjects, wire
 from farebox.core.actor import Actor
 from farebox.core.errors import AccessDenied, AppendRefused, BadFact, BusError, LogDamaged
-from farebox.core.events import Fact, QuotaLearned, QuotaReserved, TaskStarted
+from farebox.core.events import Fact, QuotaReserved, TaskStarted
 from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
 from farebox.log.names import ACK_WAIT_S
 from farebox.log.port import Delivery, Entry, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
+from farebox.runtime.hands import Hands, Running
 from farebox.runtime.lane import PAUSE_S, Lane, Recent, is_anothers, key_of, name_of, not_used, set_aside
 from farebox.runtime.lost import LostStarts
 from farebox.runtime.spool import Spool
 
 log_ = logging.getLogger("farebox.worker")
 
-CANCELS_MAX = 10_000
-"""Cancels heard that are remembered: one may come between a reservation and its start."""
 HEARTBEAT_S = 10.0
 """A third of the consumer's ack wait (30 s): who works says so in time."""
 AGAIN_S = 1.0
@@ -48,17 +46,6 @@ BROKEN_TRIES = 5
 """After so many times that a reservation broke the adapter its attempt is ended without it."""
 BREAK_OFF_S = 10.0
 """How long a stop waits for calls that were broken off to be recorded."""
-
-
-@dataclass
-class Running:
-    """An attempt in this worker's hands. `number` tells apart how often this life of the worker took one into them."""
-
-    number: int
-    deliveries: list[Delivery]
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    learned: list[QuotaLearned] = field(default_factory=list[QuotaLearned])
-    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Worker:
@@ -77,12 +64,10 @@ class Worker:
         self._settings = settings
         self._lane = Lane(log, committer, adapter, platform, recent)
         self._lost = LostStarts(platform, self._lane, spool)
-        self._cancels: dict[str, None] = {}
         self._secret = secret
         self._boot = boot
         self._environ = environ
-        self._running: dict[str, Running] = {}
-        self._taken = 0
+        self._hands = Hands()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscriptions: list[Subscription] = []
         self._heartbeat: asyncio.Task[None] | None = None
@@ -119,9 +104,8 @@ class Worker:
             if started.adapter == self._spool.owner:
                 await self._resume(reserved)
         elif state.ended is None or state.ended.attempt < reserved.attempt:
-            self._taken += 1
             try:
-                await self._lane.append(self._stamped(not_used(reserved), self._taken), state.lane_seq)
+                await self._lane.append(self._stamped(not_used(reserved), self._hands.next_number()), state.lane_seq)
             except AppendRefused:
                 log_.info("%s %s was begun after all", self.platform, name_of(reserved))
 
@@ -147,7 +131,7 @@ class Worker:
     @property
     def running(self) -> int:
         """How many attempts are in this worker's hands."""
-        return len(self._running)
+        return len(self._hands.running)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._spawn(self._take(delivery))
@@ -162,13 +146,7 @@ class Worker:
             address = subjects.parse(subject)
         except BadFact:
             return
-        wanted = f"{address.chain}.{address.task}"
-        self._cancels[wanted] = None
-        if len(self._cancels) > CANCELS_MAX:
-            del self._cancels[next(iter(self._cancels))]
-        for name, running in self._running.items():
-            if name.startswith(f"{wanted}."):
-                running.cancelled.set()
+        self._hands.cancel(address.chain, address.task)
 
     async def _take(self, delivery: Delivery) -> None:
         """Carry one reservation to its end. A fact that cannot be read, or that breaks the adapter, stops only itself."""
@@ -180,11 +158,11 @@ class Worker:
             return
         assert isinstance(reserved, QuotaReserved), "the durable's filter lets only reservations through"
         name = name_of(reserved)
-        running = self._running.get(name)
+        running = self._hands.running.get(name)
         if running is not None:
             running.deliveries.append(delivery)
             return
-        running = self._hold(name, delivery)
+        running = self._hands.hold(name, delivery)
         try:
             first = delivery.tries == 1
             again_s = await self._carry(reserved, running, whole=not first, patient=first)
@@ -202,24 +180,18 @@ class Worker:
             if delivery.tries >= BROKEN_TRIES:
                 await self._give_up(reserved, delivery, f"The adapter broke over it {delivery.tries} times: {error!r}")
         finally:
-            self._running.pop(name).over.set()
+            self._hands.let_go(name)
 
     async def _give_up(self, reserved: QuotaReserved, delivery: Delivery, why: str) -> None:
         """End an attempt that nobody can carry, without its adapter; the dead stream keeps the reason."""
-        self._taken += 1
         try:
             end, expected = await self._lane.given_up(reserved, why)
             if end is not None:
-                await self._lane.append(self._stamped(end, self._taken), expected)
+                await self._lane.append(self._stamped(end, self._hands.next_number()), expected)
         except (BusError, BadFact) as error:
             log_.warning("%s %s cannot be given up yet: %s", self.platform, name_of(reserved), error)
         else:
             await delivery.term(why)
-
-    def _hold(self, name: str, *deliveries: Delivery) -> Running:
-        self._taken += 1
-        running = self._running[name] = Running(self._taken, [*deliveries])
-        return running
 
     async def _recover(self, key: str) -> None:
         """End at once what an earlier life of this store had begun: the log would hand it out only after the ack wait."""
@@ -228,10 +200,14 @@ class Worker:
             reserved = await self._lane.reserved(chain, task)
             state = None if reserved is None else await self._lane.load(reserved, whole=True)
             if self._lost.finds(key, state and state.started) or reserved is None or state is None:
-                await (asyncio.sleep(0) if reserved is None else self._resume(reserved))
+                await self._lost.keep_unclaimed(key)
+                if reserved is not None:
+                    await self._resume(reserved)
             elif (outcome := self._spool.outcomes.get(key)) is not None:
                 # Not by way of the reservation: the lane may go on meanwhile, and then this answer is late.
-                await self._holding(f"{chain}.{task}.{outcome.attempt}", lambda held: self._offer(key, reserved, state, held))
+                async with self._hands.holding(f"{chain}.{task}.{outcome.attempt}") as running:
+                    if (kept := self._spool.outcomes.get(key)) is not None:
+                        await self._record(reserved, state, kept, running.number)
             elif state.started.seq == int(epoch) and state.started.attempt == reserved.attempt:
                 await self._resume(reserved)
             else:
@@ -245,23 +221,9 @@ class Worker:
             if not self._stopping.is_set():
                 self._spawn(self._recover(key))
 
-    async def _offer(self, key: str, reserved: QuotaReserved, state: Any, running: Running) -> None:
-        if (outcome := self._spool.outcomes.get(key)) is not None:
-            await self._record(reserved, state, outcome, running.number)
-
     async def _resume(self, reserved: QuotaReserved) -> None:
-        await self._holding(name_of(reserved), lambda held: self._carry(reserved, held, whole=True, patient=True))
-
-    async def _holding(self, name: str, work: Callable[[Running], Awaitable[object]]) -> None:
-        while (other := self._running.get(name)) is not None:
-            await other.over.wait()
-        running = self._hold(name)
-        try:
-            await work(running)
-        finally:
-            self._running.pop(name).over.set()
-            for one in running.deliveries:
-                await one.nak(0)
+        async with self._hands.holding(name_of(reserved)) as running:
+            await self._carry(reserved, running, whole=True, patient=True)
 
     async def _carry(self, reserved: QuotaReserved, running: Running, *, whole: bool, patient: bool) -> float | None:
         """Ask the adapter until it has nothing more to say. Unless `whole` it trusts the reservation's view of the lane.
@@ -274,7 +236,7 @@ class Worker:
         while True:
             if patient and is_anothers(state, reserved, self._spool.owner):
                 return ACK_WAIT_S
-            state.cancelled = state.cancelled or f"{reserved.chain}.{reserved.task}" in self._cancels
+            state.cancelled = state.cancelled or self._hands.is_cancelled(reserved.chain, reserved.task)
             if state.cancelled:
                 running.cancelled.set()
             said = await self._decide(state, reserved, running)
@@ -283,7 +245,7 @@ class Worker:
                 return None
             if isinstance(said, TaskStarted) and self._stopping.is_set():
                 return 0.0
-            if isinstance(said, TaskStarted) and await self._spool.waited_for_room(running.cancelled, self._stopping):
+            if isinstance(said, TaskStarted) and not await self._has_room(running):
                 continue
             try:
                 seq = await self._lane.append(said, expected)
@@ -300,6 +262,13 @@ class Worker:
             await self._record(reserved, state, outcome, running.number)
             await self._say_learned(running, started)
             return None
+
+    async def _has_room(self, running: Running) -> bool:
+        """Whether the answer is promised its room on the disk; if not at once, it was waited for, and much may have changed."""
+        running.promise = running.promise or self._spool.promise()
+        if running.promise is None:
+            await self._spool.wait_for_room(running.cancelled, self._stopping)
+        return running.promise is not None
 
     async def _decide(self, state: Any, reserved: QuotaReserved, running: Running) -> Fact | None:
         """Return the next fact: from the spool if an outcome waits there, else what the adapter says to the reservation."""
@@ -332,7 +301,7 @@ class Worker:
             ask = self._adapter.perform(whole, started, self._settings)
             if self._stopping.is_set():
                 return call.unsent("The engine stopped before the call.", "crashed")
-            await self._spool.mark_sending(key)
+            await self._spool.mark_sending(key, running.promise)
         except OSError as error:
             return call.unsent(f"Not sent, the spool cannot be written: {error}", "crashed")
         except (BusError, UnicodeDecodeError, msgspec.DecodeError) as error:
@@ -341,7 +310,7 @@ class Worker:
         outcome = self._readable(state, outcome)
         running.learned += learned
         try:
-            await self._spool.keep(key, outcome)
+            await self._spool.keep(key, outcome, running.promise)
         except OSError as error:
             log_.error("the spool did not take a paid answer (%s); it goes to the log from memory", error)
         return outcome
@@ -389,7 +358,7 @@ class Worker:
         """Tell the log that we still work, and look for cancels that a lost connection kept from us."""
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            for name, running in list(self._running.items()):
+            for name, running in list(self._hands.running.items()):
                 try:
                     for delivery in running.deliveries:
                         await delivery.progress()

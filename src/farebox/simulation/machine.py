@@ -17,9 +17,12 @@ from farebox.core.terms import Fault
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.follower import Follower
+from farebox.runtime.hands import Running
+from farebox.runtime.journal import Journal
 from farebox.runtime.mind import Mind
+from farebox.runtime.reserve import Promise, Reserve
 from farebox.runtime.spool import Spool
-from farebox.runtime.worker import Running, Worker
+from farebox.runtime.worker import Worker
 from farebox.simulation.loop import Process
 from farebox.simulation.network import Connection, Network
 from farebox.simulation.provider import Provider
@@ -43,23 +46,23 @@ class DiskSpool(Spool):
 
     def __init__(self, disk: Disk, network: Network) -> None:
         self.owner = disk.owner
-        self.sending = set(disk.sending)
-        self.outcomes = dict(disk.outcomes)
+        self._journal = Journal()
+        self.sending, self.outcomes = self._journal.sending, self._journal.outcomes
+        self.sending |= disk.sending
+        self.outcomes |= disk.outcomes
+        self._full = False
+        self._reserve = Reserve(lambda: None)
         self._disk = disk
         self._network = network
 
-    async def waited_for_room(self, *unless: asyncio.Event) -> bool:  # noqa: ARG002 - there is room
-        """There is room, until a write says otherwise."""
-        return False
-
-    async def mark_sending(self, key: str) -> None:
+    async def mark_sending(self, key: str, promise: Promise | None = None) -> None:  # noqa: ARG002 - there is room, until a write tells
         """Note on disk that the call is about to leave."""
         await self._sync()
         self._disk.sending.add(key)
         await asyncio.sleep(self._network.random.random() * 0.004)
         self.sending.add(key)
 
-    async def keep(self, key: str, outcome: CallEnded) -> None:
+    async def keep(self, key: str, outcome: CallEnded, promise: Promise | None = None) -> None:  # noqa: ARG002
         """Keep how the call ended."""
         self.outcomes[key] = outcome
         await self._sync()
@@ -67,10 +70,13 @@ class DiskSpool(Spool):
         self._disk.kept.append(outcome)
         await asyncio.sleep(self._network.random.random() * 0.004)
 
+    async def keep_unclaimed(self, key: str) -> bool:
+        """Note that the log knows nothing of it; the next life finds that out again."""
+        return key in self.outcomes
+
     def forget(self, key: str) -> None:
         """Forget soon; a crash before that brings it back."""
-        self.sending.discard(key)
-        self.outcomes.pop(key, None)
+        self._journal.forget(key)
         asyncio.get_running_loop().call_later(self._network.random.random() * 0.1, self._forget_on_disk, key)
 
     def _forget_on_disk(self, key: str) -> None:

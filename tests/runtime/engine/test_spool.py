@@ -164,18 +164,18 @@ async def test_a_full_disk_is_told_and_what_it_tore_swallows_nothing_written_lat
     await again.close()
 
 
-async def test_a_journal_that_cannot_be_begun_anew_goes_on_as_it_is(tmp_path, ended, monkeypatch):
+async def test_a_journal_that_cannot_be_begun_anew_grows_on_and_loses_nothing(tmp_path, ended, monkeypatch, caplog):
     found = Spool(tmp_path / "journal", compact_bytes=500)
     await found.keep(KEY, ended(7, text="a" * 600))
     with monkeypatch.context() as patch:
-        patch.setattr("farebox.runtime.spool.write_durably", lambda *_: _fails(b""))
-        with pytest.raises(OSError, match="space"):
-            await found.keep(KEY, ended(7, text="x" * 600))
-    assert found.outcomes[KEY] == ended(7, text="x" * 600)
+        patch.setattr("farebox.runtime.spool.os.fsync", lambda _: _fails(b""))
+        await found.keep(KEY, ended(7, text="x" * 600))
+    assert "cannot be begun anew" in caplog.text
+    assert [path.name for path in tmp_path.glob("journal*")] == ["journal"]
     await found.mark_sending(KEY)
     await found.close()
     again = Spool(tmp_path / "journal")
-    assert again.sending == {KEY}
+    assert (again.sending, again.outcomes[KEY]) == ({KEY}, ended(7, text="x" * 600))
     await again.close()
 
 

@@ -26,31 +26,46 @@ SMALL_DISK = textwrap.dedent("""
         seen = {}
         spool = module.Spool(folder / "spool" / "journal")
         seen["empty"] = spool.has_room()
-        ballast = folder / "ballast"
-        ballast.write_bytes(b"x" * (5 << 20))
-        seen["filled"] = spool.has_room()
+        promises = [spool.promise() for _ in range(8)]
+        seen["promised"] = sum(one is not None for one in promises)
         seen["trouble"] = str(spool.trouble())
-        waiting = asyncio.ensure_future(spool.waited_for_room(asyncio.Event()))
+        waiting = asyncio.ensure_future(spool.wait_for_room(asyncio.Event()))
         await asyncio.sleep(0.1)
         seen["waits"] = not waiting.done()
-        await spool.mark_sending("p.c.t.1")
+        ballast = folder / "ballast"
         with ballast.open("ab") as file:
             try:
                 while True:
                     file.write(b"x" * 4096), file.flush()
             except OSError:
                 pass
-        outcome = CallEnded(epoch=1, cause="x", attempt=1, verdict=Verdict(ok=True, charged="known"), text="y" * 100_000)
-        try:
-            await spool.keep("p.c.t.1", outcome)
-        except OSError as error:
-            seen["kept"] = error.errno
-        seen["in memory"] = spool.outcomes["p.c.t.1"].text == outcome.text
+
+        def outcome(number, size):
+            verdict = Verdict(ok=True, charged="known")
+            return CallEnded(epoch=number, cause="x", attempt=1, verdict=verdict, text="y" * size)
+
+        async def answered(number, size, promise):
+            await spool.mark_sending(f"p.c.t{number}.{number}", promise)
+            try:
+                await spool.keep(f"p.c.t{number}.{number}", outcome(number, size), promise)
+            except OSError as error:
+                return error.errno
+            return "kept"
+
+        granted = [one for one in promises if one is not None]
+        # On a full disk: a large answer is refused, and takes nothing from those that were promised room.
+        answers = [answered(9, 3_000_000, granted[0])]
+        answers += [answered(number, 1_000_000, one) for number, one in enumerate(granted[1:], start=1)]
+        seen["answers"] = await asyncio.gather(*answers)
+        seen["in memory"] = spool.outcomes["p.c.t9.9"].text == outcome(9, 3_000_000).text
         ballast.unlink()
-        seen["waited"] = await asyncio.wait_for(waiting, 5)
-        await spool.keep("p.c.t.1", outcome)
+        for one in granted:
+            one.give_back()
+        await asyncio.wait_for(waiting, 5)
+        await spool.keep("p.c.t9.9", outcome(9, 3_000_000))
         again = module.Spool(folder / "spool" / "journal")
-        seen["kept at last"] = again.outcomes["p.c.t.1"] == outcome
+        seen["in the next life"] = len(again.outcomes)
+        seen["kept at last"] = again.outcomes["p.c.t9.9"] == outcome(9, 3_000_000)
         await spool.close()
         await again.close()
         print(json.dumps(seen))
@@ -75,9 +90,10 @@ def test_on_a_small_disk_room_is_seen_to_go_and_to_come_back(tmp_path):
     assert ran.returncode == 0, ran.stderr
     seen = json.loads(ran.stdout)
     trouble = seen.pop("trouble")
-    assert trouble.startswith("The disk of the spool is full: less than 8 MiB free for ")
+    assert trouble.startswith("The disk of the spool is full: less than 8 MiB would be free for ")
     assert seen == {
-        "empty": True, "filled": False, "waits": True, "kept": 28, "in memory": True, "waited": True, "kept at last": True,
+        "empty": True, "promised": 3, "waits": True, "answers": [28, "kept", "kept"], "in memory": True,
+        "in the next life": 3, "kept at last": True,
     }  # fmt: skip
 
 
@@ -87,10 +103,12 @@ def disk(monkeypatch):
 
     class Disk:
         full = True
+        free = None
 
         def statvfs(self, path):
             real = os_statvfs(path)
-            return os.statvfs_result((*real[:4], 0, *real[5:])) if self.full else real
+            blocks = 0 if self.full else real.f_bavail if self.free is None else self.free // real.f_frsize
+            return os.statvfs_result((*real[:4], blocks, *real[5:]))
 
     os_statvfs = os.statvfs
     found = Disk()
@@ -113,6 +131,24 @@ async def test_without_room_no_call_is_made_and_with_room_again_it_is(disk, tape
     disk.full = False
     assert (await tape.end_of("t1")).status == "completed"
     assert len(tape.said(events.TaskStarted)) == 1
+
+
+@pytest.mark.fault(17)
+async def test_of_many_calls_at_once_only_so_many_start_as_have_room_and_the_others_follow(disk, tape, workers, stand_in):
+    provider, settings = await stand_in(delay_ms=100)
+    worker = await workers.make(tape, settings=settings)
+    disk.full = False
+    disk.free = 8 * 2**20 + 2 * 2**20
+    worker._spool._reserve._allocate = lambda *_: False  # counted: the disk of this test is not a real one
+    for number in range(6):
+        tape.reserve(f"t{number}")
+    most = 0
+    async with asyncio.timeout(10):
+        while len(tape.said(events.TaskCompleted)) < 6:
+            most = max(most, len(tape.said(events.TaskStarted)) - len(tape.said(events.TaskCompleted)))
+            await asyncio.sleep(0.005)
+    assert most == 2
+    assert provider.seen == 6
 
 
 async def test_who_waits_for_room_can_be_cancelled(disk, tape, workers):
@@ -147,7 +183,7 @@ async def test_status_says_that_no_call_is_made(disk, tape, engines):
     disk.full = True
     trouble = await api.trouble(tape.log())
     assert (trouble.code, trouble.exit_code) == ("FB113", 3)
-    assert "No call is made" in trouble.message
+    assert "No further call is made" in trouble.message
 
 
 async def test_a_disk_that_cannot_be_asked_has_room_until_writing_tells(tmp_path):

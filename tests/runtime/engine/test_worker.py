@@ -100,7 +100,7 @@ async def test_what_crashed_before_its_call_was_never_charged(make_tape, workers
     worker = await workers.make(tape)
     at_the_door = asyncio.Event()
 
-    async def never(_key):
+    async def never(_key, _promise):
         at_the_door.set()
         await asyncio.Event().wait()
 
@@ -257,7 +257,7 @@ async def test_a_cancel_during_the_call_keeps_what_came(tape, workers, stand_in)
     assert (end.status, end.charged) == ("cancelled", "possible")
     assert end.partial_output
     assert end.fault.error_class == "cancelled"
-    assert not worker._running["c1.t2.1"].cancelled.is_set()
+    assert not worker._hands.running["c1.t2.1"].cancelled.is_set()
 
 
 async def test_a_cancel_that_was_not_heard_is_found_by_the_heartbeat(tape, workers, stand_in, monkeypatch):

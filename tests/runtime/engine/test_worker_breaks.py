@@ -30,9 +30,9 @@ async def test_a_full_disk_means_no_call_and_a_paid_answer_goes_from_memory(tape
     else:
         keep = worker._spool.keep
 
-        async def keep_on_a_full_disk(key, outcome):
+        async def keep_on_a_full_disk(key, outcome, promise):
             monkeypatch.setattr(spool_module.os, "write", full)
-            await keep(key, outcome)
+            await keep(key, outcome, promise)
 
         monkeypatch.setattr(worker._spool, "keep", keep_on_a_full_disk)
     tape.reserve()
@@ -53,8 +53,8 @@ async def test_a_big_answer_goes_into_the_object_store_after_it_is_on_disk(tape,
     worker = await workers.make(tape, log=log, kind=kind_of(text.encode()))
     keep = worker._spool.keep
 
-    async def keep_then_lose_the_bucket(key, outcome):
-        await keep(key, outcome)
+    async def keep_then_lose_the_bucket(key, outcome, promise):
+        await keep(key, outcome, promise)
         assert text in (tmp_path / "one" / "journal").read_text()
         log.deaf = 2
 
@@ -307,7 +307,7 @@ async def test_an_adapter_that_breaks_is_told_and_stops_its_task_only(make_tape,
     tape.reserve("t2")
     assert (await tape.end_of("t2")).status == "completed"
     assert "broke the adapter" in caplog.text
-    assert list(worker._running) != ["c1.t1.1"]
+    assert list(worker._hands.running) != ["c1.t1.1"]
 
 
 def test_the_reason_for_an_end_fits_into_a_fact():
