@@ -12,8 +12,8 @@ from farebox.core.pricing import DatedPrice, ModelPrices, PriceList, ProviderPri
 from farebox.core.terms import Usage
 
 HOUR_MS = 3_600_000
-LOW = Rates(input="0.000001", output="0.00001", cached="0.0000001", cache_write="0.00000125")
-HIGH = Rates(input="0.000002", output="0.00002", cached="0.0000002", cache_write="0.0000025")
+LOW = Rates(input="0.000001", output="0.00001", cached="0.0000001", cache_write="0.00000125", cache_write_1h="0.000002")
+HIGH = Rates(input="0.000002", output="0.00002", cached="0.0000002", cache_write="0.0000025", cache_write_1h="0.000004")
 
 
 def model(name: str, *prices: DatedPrice, match: pricing.Tests = ()) -> ModelPrices:
@@ -40,6 +40,9 @@ PRICES = PriceList(
                     DatedPrice(rates=LOW),
                     DatedPrice(day_from_ms=11 * HOUR_MS, day_until_ms=13 * HOUR_MS, rates=HIGH),
                 ),
+                model("acme-short", DatedPrice(rates=Rates(input="0.000001", output="0", cache_write="0.00000125"))),
+                model("acme-plain", DatedPrice(rates=Rates(input="0.000001", output="0"))),
+                model("acme-long", DatedPrice(rates=Rates(input="0.000001", output="0", cache_write_1h="0.000002"))),
                 model("acme-embed", DatedPrice(rates=Rates(input="0.000001"))),
                 model("acme-talk", DatedPrice(rates=Rates())),
                 model("acme-out", DatedPrice(rates=Rates(output="0.00001"))),
@@ -75,6 +78,7 @@ def test_the_unit_prices_in_force_come_with_the_total() -> None:
         "output": "0.00002",
         "cached": "0.0000002",
         "cache_write": "0.0000025",
+        "cache_write_1h": "0.000004",
     }
     assert priced.model == "acme-tiered"
 
@@ -120,6 +124,10 @@ def test_hours_within_a_day(hour: int, dear: bool) -> None:
         ("acme-flat", Usage(input_tokens=1)),
         ("acme-flat", Usage(output_tokens=1)),
         ("acme-flat", Usage(input_tokens=1, output_tokens=1, cached_tokens=2)),
+        ("acme-flat", Usage(input_tokens=9, output_tokens=1, cache_write_tokens=2, cache_write_1h_tokens=3)),
+        ("acme-flat", Usage(input_tokens=9, output_tokens=1, cache_write_1h_tokens=3)),
+        ("acme-flat", Usage(input_tokens=2, output_tokens=1, cache_write_tokens=3, cache_write_1h_tokens=3)),
+        ("acme-short", Usage(input_tokens=9, output_tokens=1, cache_write_tokens=3, cache_write_1h_tokens=1)),
         ("acme-embed", Usage(input_tokens=1, output_tokens=1)),
         ("acme-talk", Usage(input_tokens=1, output_tokens=1)),
         ("acme-talk", Usage(input_tokens=0, output_tokens=0)),
@@ -128,6 +136,15 @@ def test_hours_within_a_day(hour: int, dear: bool) -> None:
 )
 def test_what_is_not_known_has_no_price(name: str, usage: Usage) -> None:
     assert cost(name, usage) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("acme-flat", "0.000014"), ("acme-plain", "0.00001"), ("acme-long", "0.000013"), ("acme-short", None)],
+)
+def test_what_a_cache_keeps_for_an_hour_has_a_price_of_its_own_and_never_that_of_five_minutes(name, expected) -> None:
+    usage = Usage(input_tokens=10, output_tokens=0, cache_write_tokens=7, cache_write_1h_tokens=3)
+    assert cost(name, usage) == (expected and Decimal(expected))
 
 
 def test_a_model_is_found_at_the_platform_at_its_provider_or_by_its_name() -> None:
@@ -162,6 +179,7 @@ def test_no_usage_within_the_counts_costs_more_than_the_upper_bound(input_max: i
         input_tokens=inputs,
         cached_tokens=cached,
         cache_write_tokens=written,
+        cache_write_1h_tokens=data.draw(st.integers(0, written)),
         output_tokens=data.draw(st.integers(0, output_max)),
     )
     at_ms = data.draw(st.integers(0, 10**9))
@@ -180,7 +198,7 @@ def test_an_upper_bound_needs_a_price() -> None:
     assert pricing.upper_bound(PRICES, "acme-out", 1, 1) is None
     bound = pricing.upper_bound(PRICES, "own", 4, 2, provider="resale")
     assert bound is not None
-    assert bound.total == Decimal("0.000025")
+    assert bound.total == Decimal("0.000028"), "the dearest input is what a cache keeps for an hour"
 
 
 def test_a_list_goes_into_the_log_and_comes_back_the_same() -> None:

@@ -31,6 +31,12 @@ def sold(model: types.ModelInfo) -> bool:
     return bool(rates) and all(one.input is not None and one.output is not None for one in rates)
 
 
+def sold_for_an_hour(model: types.ModelInfo) -> bool:
+    """Whether what a cache keeps for an hour has a price wherever what it keeps for five minutes has one."""
+    prices = [getattr(price, "prices", price) for price in (model.prices if isinstance(model.prices, list) else [model.prices])]
+    return all(price.cache_write_1h_mtok is not None or price.cache_write_mtok is None for price in prices)
+
+
 def names(clause: object) -> list[str]:
     """Literal names that a clause accepts."""
     if isinstance(clause, types.ClauseOr):
@@ -49,6 +55,7 @@ def theirs(provider: str | None, model: str, usage: Usage, at: datetime) -> tupl
                 output_tokens=usage.output_tokens,
                 cache_read_tokens=usage.cached_tokens,
                 cache_write_tokens=usage.cache_write_tokens,
+                cache_write_1h_tokens=usage.cache_write_1h_tokens,
             ),
             model,
             provider_id=provider,
@@ -67,6 +74,7 @@ def usages(draw: st.DrawFn) -> Usage:
         output_tokens=draw(st.integers(0, 200_000)),
         cached_tokens=draw(st.sampled_from([cached, 0])),
         cache_write_tokens=written,
+        cache_write_1h_tokens=draw(st.sampled_from([0, written // 3, written])),
     )
 
 
@@ -84,6 +92,9 @@ def test_our_price_is_the_librarys_to_the_digit(pair: tuple[str, str], usage: Us
     ours = price_of(LISTED, f"{provider}/{name}", usage, at_ms)
     if expected is None:
         assert ours is None
+    elif usage.cache_write_1h_tokens and not sold_for_an_hour(expected[1]):
+        known = ours and ours.unit_prices.keys()
+        assert not known or "cache_write_1h" in known or "cache_write" not in known, "never the price of five minutes"
     elif sold(expected[1]):
         assert ours is not None
         assert (ours.model, ours.total) == (expected[1].id, expected[2])

@@ -374,6 +374,18 @@ def test_questions_are_answered_from_other_threads_while_facts_come_in() -> None
     assert seen[-1] == "50"
 
 
+def test_what_a_cache_keeps_for_an_hour_is_a_column_and_null_in_older_facts() -> None:
+    usage = Usage(input_tokens=9, output_tokens=1, cache_write_tokens=5, cache_write_1h_tokens=3)
+    older = Usage(input_tokens=9, output_tokens=1, cache_write_tokens=5)
+    ledger = memory(completed("t1", 1, usage=usage), charged("t1", 2, usage=usage), charged("t2", 3, usage=older))
+    with ledger.snapshot() as now:
+        tables = ("endings", "charges")
+        kept = [
+            row for table in tables for rows in now.stream(f"SELECT usage.cache_write_1h_tokens FROM {table}") for row in rows
+        ]
+    assert kept == [(3,), (3,), (None,)]
+
+
 def test_usage_and_money_keep_every_digit() -> None:
     usage = Usage(input_tokens=10**12, output_tokens=1, cached_tokens=0, reasoning_tokens=7, source="estimated")
     paid = "12345678901234567890.123456789012"

@@ -45,13 +45,15 @@ class Priced(Struct, frozen=True):
 class Rates(Value, frozen=True, kw_only=True, omit_defaults=True):
     """US dollars per token. Where `cached` or `cache_write` is None such tokens cost what other input does.
 
-    `request` is added once per call.
+    `cache_write_1h` is for what a cache keeps for an hour. Where only `cache_write` is told, such tokens have no known price:
+    the one for five minutes is not theirs. `request` is added once per call.
     """
 
     input: Usd | None = None
     output: Usd | None = None
     cached: Usd | None = None
     cache_write: Usd | None = None
+    cache_write_1h: Usd | None = None
     request: Usd | None = None
 
 
@@ -233,13 +235,16 @@ def _sold_by(prices: PriceList, seller: ProviderPrices, name: str) -> ModelPrice
 
 def _amount(rates: Rates, input_tokens: int, usage: Usage) -> Decimal | None:
     cached = _counted(usage.cached_tokens, rates.cached)
-    written = _counted(usage.cache_write_tokens, rates.cache_write)
-    fresh = input_tokens - cached - written
+    kept = usage.cache_write_1h_tokens or 0
+    short = (usage.cache_write_tokens or 0) - kept
+    hour = _counted(kept, rates.cache_write_1h or rates.cache_write)
+    written = _counted(short, rates.cache_write)
+    fresh = input_tokens - cached - written - hour
     output = usage.output_tokens if rates.output is not None else usage.output_tokens or 0
-    if fresh < 0 or output is None:
+    if fresh < 0 or short < 0 or output is None:
         return None
-    tokens = ((rates.input, fresh), (rates.cached, cached), (rates.cache_write, written), (rates.output, output))
-    return _sum(rates, tokens)
+    writes = ((rates.cache_write, written), (rates.cache_write_1h, hour))
+    return _sum(rates, ((rates.input, fresh), (rates.cached, cached), *writes, (rates.output, output)))
 
 
 def _counted(count: int | None, rate: str | None) -> int:
@@ -267,7 +272,8 @@ def _reachable(found: ModelPrices, input_tokens: int, at_ms: int | None) -> Iter
 
 
 def _most(rates: Rates, input_tokens: int, output_tokens: int) -> Decimal | None:
-    dearest = max((rate for rate in (rates.input, rates.cached, rates.cache_write) if rate), key=Decimal, default=None)
+    kinds = (rates.input, rates.cached, rates.cache_write, rates.cache_write_1h)
+    dearest = max((rate for rate in kinds if rate), key=Decimal, default=None)
     return _sum(rates, ((dearest, input_tokens), (rates.output, output_tokens)))
 
 

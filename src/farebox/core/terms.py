@@ -50,13 +50,15 @@ class FileInput(Value, frozen=True, kw_only=True):
 
 class Usage(Value, frozen=True, kw_only=True):
     """Tokens of one attempt. `input_tokens` counts all that was read, cached ones included; `output_tokens` all that was
-    written, reasoning included. None where the source does not say.
+    written, reasoning included; `cache_write_tokens` all that went into a cache, those kept for an hour included. None where
+    the source does not say.
     """  # noqa: D205
 
     input_tokens: TokenCount | None = None
     output_tokens: TokenCount | None = None
     cached_tokens: TokenCount | None = None
     cache_write_tokens: TokenCount | None = None
+    cache_write_1h_tokens: TokenCount | None = None
     reasoning_tokens: TokenCount | None = None
     source: UsageSource = "provider"
 

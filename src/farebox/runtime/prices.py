@@ -42,6 +42,7 @@ PRICE_KEYS = {
     "output": "output_mtok",
     "cached": "cache_read_mtok",
     "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
     "request": "requests_kcount",
 }
 """Our rates and the keys of genai-prices (US dollars per million tokens; `request`: per thousand calls)."""

@@ -10,7 +10,8 @@ SELECT seq, at_ms, subject, unnest(TRY(from_json(body, '{
         "rejected": "JSON", "due_ms": "BIGINT", "reason": "VARCHAR", "billing": "VARCHAR", "charged": "VARCHAR",
         "status": "VARCHAR", "fault": {"error_class": "VARCHAR", "message": "VARCHAR"}, "duration_ms": "BIGINT",
         "usage": {"input_tokens": "BIGINT", "output_tokens": "BIGINT", "cached_tokens": "BIGINT",
-                  "cache_write_tokens": "BIGINT", "reasoning_tokens": "BIGINT", "source": "VARCHAR"},
+                  "cache_write_tokens": "BIGINT", "cache_write_1h_tokens": "BIGINT",
+                  "reasoning_tokens": "BIGINT", "source": "VARCHAR"},
         "output": "VARCHAR", "output_ref": "JSON", "partial_output": "VARCHAR", "partial_ref": "JSON",
         "files_created": "JSON", "tried": "JSON", "paid_usd": "VARCHAR", "plan_value_usd": "VARCHAR",
         "provider_usd": "VARCHAR", "unit_prices": "JSON", "price_list": "VARCHAR", "price_model": "VARCHAR",
@@ -38,9 +39,9 @@ SELECT fact, coalesce(list(seq) FILTER (doubted), []) AS doubted FROM (
     OR NOT regexp_full_match(
         concat_ws(' ', paid_usd, plan_value_usd, provider_usd), '((^| )(0|[1-9][0-9]{0,25})(\.[0-9]{1,12})?)*')
     OR greatest(duration_ms / 10000, usage.input_tokens, usage.output_tokens, usage.cached_tokens,
-                usage.cache_write_tokens, usage.reasoning_tokens) > 1000000000000
+                usage.cache_write_tokens, usage.cache_write_1h_tokens, usage.reasoning_tokens) > 1000000000000
     OR least(duration_ms, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.cache_write_tokens,
-             usage.reasoning_tokens) < 0 AS doubted
+             usage.cache_write_1h_tokens, usage.reasoning_tokens) < 0 AS doubted
     FROM stage LEFT JOIN said_where AS place USING (fact))
 GROUP BY fact;
 

@@ -29,7 +29,7 @@ CREATE OR REPLACE TABLE endings (
     attempt BIGINT NOT NULL, batch VARCHAR, platform VARCHAR NOT NULL, model VARCHAR, billing VARCHAR NOT NULL,
     charged VARCHAR NOT NULL, status VARCHAR, error_class VARCHAR, message VARCHAR, duration_ms BIGINT,
     usage STRUCT(input_tokens BIGINT, output_tokens BIGINT, cached_tokens BIGINT, cache_write_tokens BIGINT,
-                 reasoning_tokens BIGINT, source VARCHAR),
+                 cache_write_1h_tokens BIGINT, reasoning_tokens BIGINT, source VARCHAR),
     output VARCHAR, output_ref VARCHAR, partial_output VARCHAR, partial_ref VARCHAR, files_created VARCHAR,
     tried VARCHAR);
 
@@ -38,7 +38,7 @@ CREATE OR REPLACE TABLE charges (
     batch VARCHAR, platform VARCHAR NOT NULL, model VARCHAR, billing VARCHAR NOT NULL, status VARCHAR NOT NULL,
     paid_usd DECIMAL(38, 12), plan_value_usd DECIMAL(38, 12), provider_usd DECIMAL(38, 12),
     usage STRUCT(input_tokens BIGINT, output_tokens BIGINT, cached_tokens BIGINT, cache_write_tokens BIGINT,
-                 reasoning_tokens BIGINT, source VARCHAR),
+                 cache_write_1h_tokens BIGINT, reasoning_tokens BIGINT, source VARCHAR),
     unit_prices VARCHAR, price_list VARCHAR, price_model VARCHAR, late BOOLEAN NOT NULL, cause VARCHAR);
 
 CREATE OR REPLACE TABLE batch_submissions (
