@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "cancel": "Cancel tasks.",
     "decide": "Say what becomes of a task that was interrupted: retry, fail or accept.",
     "dead": "Show facts that stopped, and put them back to work.",
+    "spool": "Show paid answers that the log knows nothing of, and get them out.",
     "costs": "Show what was spent, and what plans covered.",
     "platforms": "Show which platforms are there, what they bill, what is missing.",
     "up": "Start the engine.",

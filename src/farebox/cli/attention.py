@@ -1,19 +1,21 @@
-"""What a person has to look at, a line each: tasks that wait for a decision, and what stopped."""
+"""What a person has to look at, a line each: tasks that wait for a decision, answers that nobody claims, and what stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farebox.cli import cells
 from farebox.cli.output import one_line
 
 PARKED_MAX = 5
+UNCLAIMED_MAX = 5
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """Return the lines below a status: decisions first, then what is parked, then how much else stopped."""
     told = [question(one) for one in found.get("decisions") or ()]
+    told += _unclaimed(found.get("unclaimed") or ())
     alarm = found.get("alarm")
     if alarm:
         told.append(_alarm(alarm))
@@ -37,6 +39,18 @@ def question(asked: Mapping[str, Any]) -> str:
         f"! task {asked['task_id']} waits for your decision: attempt {asked['attempt']} on {asked['platform']} was interrupted"
         f" ({happened}) and may have cost {cells.at_most(asked)}. Type: farebox decide {asked['task_id']} {words}"
     )
+
+
+def _unclaimed(answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each paid answer of whose attempt the log knows nothing."""
+    told = [
+        f"! The log knows no attempt of task {one['task']} on {one['platform']}; the answer to it ({cells.count(one['bytes'])} "
+        f"bytes) is kept. Type: farebox spool show {one['answer']}"
+        for one in answers[:UNCLAIMED_MAX]
+    ]
+    if len(answers) > UNCLAIMED_MAX:
+        told.append(f"! {cells.count(len(answers) - UNCLAIMED_MAX)} more answers are kept for nobody: farebox spool list")
+    return told
 
 
 def _alarm(alarm: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from farebox.core.pricing import PriceList
 from farebox.core.settings import PlatformSettings, Settings, unread
 from farebox.core.trail import Mark
 from farebox.log.port import Log, Position, Stored
-from farebox.runtime import snapshots, trust
+from farebox.runtime import journal, snapshots, trust
 from farebox.runtime.adoption import adopt
 from farebox.runtime.board import Board
 from farebox.runtime.clock import StreamClock
@@ -246,13 +246,18 @@ class Engine:
     def _answering(self) -> Service:
         return Service(
             self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._no_room,
-            look=self._lookout.asked if self._actors else None, minds=self.minds,
+            look=self._lookout.asked if self._actors else None, minds=self.minds, unclaimed=self._unclaimed,
             dead=DeadLetters(self.log, self.projection, self.minds, self._decide_again, self._hand_out_again),
         )  # fmt: skip
 
     def _no_room(self) -> FareboxError | None:
         """What keeps facts from being stored, or calls from being made."""
         return self._trouble() or (self._spool.trouble() if self._spool is not None else None)
+
+    def _unclaimed(self) -> list[dict[str, Any]]:
+        """Tell the paid answers that this store keeps although the log knows nothing of their attempts."""
+        kept = journal.answers(self._folder / journal.PLACE) if self._spool is None else self._spool.unclaimed
+        return [journal.told(key, outcome) for key, outcome in sorted(kept.items())]
 
     def _decide_again(self, seq: int) -> bool:
         return self._follower is not None and self._follower.retry(seq)

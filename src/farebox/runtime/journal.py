@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -85,6 +85,23 @@ class Journal:
         if not whole:
             log_.warning("%s is damaged: what it held of earlier attempts counts as perhaps charged", path)
         return whole
+
+
+def answers(path: Path) -> dict[str, CallEnded]:
+    """Return the outcomes that nobody claims, by key, as the file stands: whoever writes it goes on meanwhile."""
+    journal = Journal()
+    journal.read(path)
+    return journal.answers()
+
+
+def told(key: str, outcome: CallEnded) -> dict[str, Any]:
+    """Return what a person is told of an outcome that is kept."""
+    platform, chain, task, _ = key.split(".")
+    fault = outcome.verdict.fault
+    return {
+        "answer": key, "chain": chain, "task": task, "platform": platform, "attempt": outcome.attempt,
+        "charged": outcome.verdict.charged, "bytes": len(outcome.text.encode()), "error": fault.message if fault else None,
+    }  # fmt: skip
 
 
 def framed(line: Line) -> bytes:

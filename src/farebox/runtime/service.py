@@ -46,7 +46,7 @@ class Service:
         self, log: Log, projection: Projection, settings: Settings, reports: Mapping[str, PlatformReported], about: Json,
         board: Board | None = None, *, trouble: Callable[[], FareboxError | None] = lambda: None,
         look: Callable[[], Coroutine[Any, Any, None]] | None = None, minds: Sequence[Mind] = (),
-        dead: DeadLetters | None = None,
+        dead: DeadLetters | None = None, unclaimed: Callable[[], list[Json]] = list,
     ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
@@ -57,6 +57,7 @@ class Service:
         self._trouble = trouble
         self._look = look
         self._minds = minds
+        self._unclaimed = unclaimed
         self._dead = dead or DeadLetters(log, projection, minds)
         self._subscriptions: list[Subscription] = []
         self._stopped = asyncio.Event()
@@ -252,6 +253,7 @@ class Service:
             "decisions": await decisions.shown(self._minds, self._projection),
             "dead": [msgspec.to_builtins(letter) for letter in letters if letter.open][:LETTERS_SHOWN],
             "alarm": alarm(letters),
+            "unclaimed": self._unclaimed(),
         }
 
     async def dead(self, question: Json) -> Json:
