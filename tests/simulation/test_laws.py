@@ -109,7 +109,7 @@ WRONGS = {
     ]),
     "what_reached_a_disk_is_booked_as_known": lambda w: drop(w, CostRecorded),
     "a_batch_is_summed_when_it_is_done": lambda w: rewrite(w, BatchCompleted, change(completed=99, paid_usd="12345")),
-    "nobody_is_busy_at_rest": lambda w: [setattr(mind, "_ahead", mind.actor.new()) or mind.wake(1)
+    "nobody_is_busy_at_rest": lambda w: [setattr(mind._folding, "ahead", mind.actor.new()) or mind.wake(1)
                                          for m in w.machines for mind in m.minds if mind.actor.name == "quota"],
 }  # fmt: skip
 

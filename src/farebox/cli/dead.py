@@ -24,7 +24,15 @@ COLUMNS = (
     Column("when", drop=2),
     Column("reason", drop=1, flexible=True),
 )
-WORDS = {"quarantined": "quarantined", "parked": "parked", "undecided": "undecided", "given_up": "given up"}
+WORDS = {
+    "quarantined": "quarantined",
+    "parked": "parked",
+    "unchained": "out of chain",
+    "undecided": "undecided",
+    "unfolded": "not taken in",
+    "halted": "actor stopped",
+    "given_up": "given up",
+}
 
 
 def command(

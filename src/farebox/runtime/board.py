@@ -7,6 +7,7 @@ those are the ledger's.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from decimal import Decimal
@@ -30,6 +31,8 @@ from farebox.core.events import (
 from farebox.core.ids import NONE
 from farebox.core.results import CostShown, ErrorShown, Result, UsageShown
 from farebox.core.terms import Ref, Usage
+
+log_ = logging.getLogger("farebox.board")
 
 KEPT_MAX = 2_000
 """Ended tasks that stay on the board; the ledger has them all."""
@@ -115,8 +118,15 @@ class Board:
         row = self._rows.get(key)
         if row is None:
             return
-        self._fold(row, fact)
-        if row.settled:
+        try:
+            self._fold(row, fact)
+            settled = row.settled
+        except Exception:
+            log_.exception("fact %d cannot be shown from memory; its task is the ledger's from now on", fact.seq)
+            del self._rows[key]
+            self._wake(key)
+            return
+        if settled:
             self._settle(key)
 
     def known(self, chain: str, task: str) -> tuple[TaskSubmitted, bool] | None:
@@ -135,8 +145,7 @@ class Board:
         until_s = asyncio.get_running_loop().time() + timeout_s
         if key not in self._rows and timeout_s > 0:
             await self._heard(key, min(timeout_s, SUBMITTED_S))
-        row = self._rows.get(key)
-        while row is not None and not row.settled:
+        while (row := self._rows.get(key)) is not None and not row.settled:
             left_s = until_s - asyncio.get_running_loop().time()
             if left_s <= 0:
                 return False

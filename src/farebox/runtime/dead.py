@@ -2,7 +2,10 @@
 
     quarantined   nobody can read it, or subject, writer and body disagree: nobody acts on it
     parked        a later farebox wrote it: nobody decides about its task until a farebox knows it
+    unchained     it follows a fact that is not there: its task stops
     undecided     an actor broke over it: its task stays where it is, the others go on
+    unfolded      an actor could not take it in, or the views could not: its task stops there, the others go on
+    halted        an actor cannot go on without it, and decides about nothing any more: what others do goes on
     given up      a reservation that is handed out no more, as the dead stream says, whether anybody listened or not
 
 A letter is open while it stops something. Nothing is ever removed: what was mended is closed by the facts that followed.
@@ -11,24 +14,29 @@ A letter is open while it stops something. Nothing is ever removed: what was men
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from farebox.core import wire
-from farebox.core.errors import BadFact, BadInput, BusError
+from farebox.core.chains import FREE
+from farebox.core.errors import BadFact, BadInput, BrokenChain, BusError
+from farebox.core.ids import NONE
 from farebox.log.port import Log, Stored
 from farebox.runtime.mind import Mind
-from farebox.runtime.projection import Projection
+from farebox.runtime.projection import UNSEEN, Projection
+from farebox.runtime.stopped import Broken, Unchained
 
 log_ = logging.getLogger("farebox.dead")
 
 BODY_CHARS = 20_000
 """So much of a body is shown."""
 BEHIND_S = 1.0
-Kind = Literal["quarantined", "parked", "undecided", "given_up"]
+VIEWS = "views"
+UPDATE = "Update this farebox, then start the engine: it reads the whole log again."
+Kind = Literal["quarantined", "parked", "unchained", "undecided", "unfolded", "halted", "given_up"]
 Json = dict[str, Any]
 
 
@@ -62,20 +70,22 @@ class DeadLetters:
 
     def __init__(
         self, log: Log, projection: Projection, minds: Sequence[Mind], again: Callable[[int], bool] | None = None,
-        take_up: Callable[[str, str, str], bool] | None = None,
+        take_up: Callable[[str, str, str], bool] | None = None, doubted: Mapping[int, Unchained] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
         self._minds = minds
         self._again = again
         self._take_up = take_up
+        self._doubted: Mapping[int, Unchained] = {} if doubted is None else doubted
 
     async def all(self, *, behind_s: float = 0.0) -> list[Letter]:
         """Return all letters, the latest first; wait so long for views that are behind what was read."""
         await self._projection.wait_for(self._projection.heard, behind_s)
         unread = await self._projection.ask(self._projection.views.quarantined)
         found = [_unread(row) for row in unread]
-        found += [letter for mind in self._minds for letter in _undecided(mind)]
+        found += [letter for mind in self._minds for letter in _stopped(mind)]
+        found += [_unchained(one) for one in self._doubted.values()]
         found += await self._given_up({letter.seq for letter in found})
         return sorted(found, key=lambda letter: letter.seq, reverse=True)
 
@@ -94,21 +104,49 @@ class DeadLetters:
         """Put one back to work and say what came of it. Raises BadInput where there is none, or it cannot be mended so."""
         letter = await self._one(seq)
         stored = await self._log.at(seq)
-        if letter.kind in {"quarantined", "parked"}:
-            return {"seq": seq, "outcome": _read_again(letter, stored)}
-        if letter.kind == "undecided":
-            if self._again is None or not self._again(seq):
-                raise BadInput("No actor runs here.", hint="Start the engine: farebox up --detach", code="FB415")
-            broken = [letter for mind in self._minds for letter in _undecided(mind) if letter.seq == seq]
-            if broken:
-                raise BadInput(f"{broken[0].who} broke over fact {seq} again: {broken[0].reason}", code="FB415")
-            return {"seq": seq, "outcome": f"{letter.who} decided about it."}
+        if letter.kind in {"quarantined", "parked", "unchained", "unfolded"}:
+            return {"seq": seq, "outcome": self._read_again(letter, stored)}
+        if letter.kind in {"undecided", "halted"}:
+            return {"seq": seq, "outcome": self._decided_again(letter)}
         if not letter.open:
             raise BadInput(f"Fact {seq} stops nothing any more: attempt {letter.attempt} has ended.", code="FB415")
         platform = letter.who.removeprefix("adapter-")
         if self._take_up is None or not self._take_up(platform, letter.chain, letter.task):
             raise BadInput(f"No adapter of {platform} runs in this engine.", hint="See: farebox platforms", code="FB415")
         return {"seq": seq, "outcome": f"The adapter of {platform} was handed task {letter.task} again."}
+
+    def _decided_again(self, letter: Letter) -> str:
+        if self._again is None:
+            raise BadInput("No actor runs here.", hint="Start the engine: farebox up --detach", code="FB415")
+        tried = self._again(letter.seq)
+        still = [one for mind in self._minds for one in _stopped(mind) if (one.seq, one.kind) == (letter.seq, letter.kind)]
+        if still and tried:
+            raise BadInput(f"{still[0].who} broke over fact {letter.seq} again: {still[0].reason}", code="FB415")
+        if still:
+            raise BadInput(f"{letter.who} cannot go on without fact {letter.seq}: {letter.reason}", hint=UPDATE, code="FB415")
+        return f"{letter.who} decided about it."
+
+    def _read_again(self, letter: Letter, stored: Stored | None) -> str:
+        """Try to read, or to take in, what could not be. Raises BadInput when that is no better now."""
+        number = f"Fact {letter.seq}"
+        if stored is None:
+            raise BadInput(f"{number} is not in the log any more.", code="FB415")
+        try:
+            fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+        except BadFact as bad:
+            hint = UPDATE if letter.kind == "parked" else ""
+            raise BadInput(f"{number} still does not read: {bad.message}", hint=hint, code="FB415") from bad
+        if letter.kind == "unchained":
+            raise BadInput(
+                f"{number} follows one that is not there, and always will.", code="FB415",
+                hint="See whether more is wrong: farebox audit verify. Submit the task again if its answer is needed.",
+            )  # fmt: skip
+        if letter.who == VIEWS:
+            return "The views try it again when they are made anew: farebox replay"
+        why = next((mind.folds(fact) for mind in self._minds if mind.actor.name == letter.who), "")
+        if letter.kind == "unfolded" and why:
+            raise BadInput(f"{letter.who} still cannot take in fact {letter.seq}: {why}", hint=UPDATE, code="FB415")
+        return "It can be read now; the next start of the engine takes it in."
 
     async def _one(self, seq: int) -> Letter:
         letter = next((one for one in await self.all(behind_s=BEHIND_S) if one.seq == seq), None)
@@ -154,6 +192,14 @@ def stops(letter: Letter) -> str:
     task = f"task {letter.task}" if letter.task not in {"", "-"} else "what it tells"
     if letter.kind == "parked":
         return f"Nobody decides about {task} until a farebox that knows this fact reads the log. Update, and start the engine."
+    if letter.kind == "unchained":
+        return f"{BrokenChain.code}: nobody decides about {task} any more." if letter.open else "Nothing: it is passed over."
+    if letter.kind == "halted":
+        return f"{letter.who} decides about no task any more. What was given to adapters runs on, and is booked."
+    if letter.kind == "unfolded" and letter.who == VIEWS:
+        return "Results and costs leave it out, until they are made anew by a farebox that can hold it: farebox replay"
+    if letter.kind == "unfolded":
+        return f"{letter.who} decides nothing about {task} any more. Update, and start the engine."
     if letter.kind == "undecided":
         return f"{letter.who} has not answered it: {task} stays where it is, unless somebody moves or cancels it."
     if not letter.open:
@@ -166,28 +212,35 @@ def stops(letter: Letter) -> str:
 def _unread(row: Json) -> Letter:
     """Return the letter of a fact that no view could read. Who lies about a task of his own stops nobody else's."""
     writer = row["subject"].split(".")[2] if row["subject"].count(".") >= 2 else ""
+    kind: Kind = "parked" if row["newer"] else "quarantined"
+    unseen = row["reason"].startswith(UNSEEN)
     return Letter(
-        seq=row["seq"], kind="parked" if row["newer"] else "quarantined", who=writer, reason=row["reason"],
-        subject=row["subject"], chain=row["chain"], task=row["task"], at_ms=row["at_ms"], open=not row["ended"],
+        seq=row["seq"], kind="unfolded" if unseen else kind, who=VIEWS if unseen else writer, reason=row["reason"],
+        subject=row["subject"], chain=row["chain"], task=row["task"], at_ms=row["at_ms"], open=unseen or not row["ended"],
     )  # fmt: skip
 
 
-def _undecided(mind: Mind) -> Iterable[Letter]:
-    for seq, broken in mind.broken.items():
-        heard = broken.heard
-        yield Letter(
-            seq=seq, kind="undecided", who=mind.actor.name, reason=broken.reason, chain=heard.key[0], task=heard.key[1],
-            attempt=getattr(heard, "attempt", 0), at_ms=heard.at_ms,
-        )  # fmt: skip
+def _stopped(mind: Mind) -> Iterable[Letter]:
+    kinds: tuple[tuple[Kind, Mapping[int, Broken]], ...] = (
+        ("undecided", mind.stopped.broken), ("unfolded", mind.stopped.unfolded),
+    )  # fmt: skip
+    for kind, left in kinds:
+        for seq, broken in left.items():
+            heard = broken.heard
+            yield Letter(
+                seq=seq, kind=kind, who=mind.actor.name, reason=broken.reason, chain=heard.key[0], task=heard.key[1],
+                attempt=getattr(heard, "attempt", 0), at_ms=heard.at_ms,
+            )  # fmt: skip
+    for halt in mind.stopped.halts():
+        yield Letter(seq=halt.seq, kind="halted", who=mind.actor.name, reason=halt.reason)
 
 
-def _read_again(letter: Letter, stored: Stored | None) -> str:
-    """Try to read a fact that could not be read. Raises BadInput when that is no better now."""
-    hint = "Update this farebox, then start the engine: it reads the whole log again." if letter.kind == "parked" else ""
-    try:
-        if stored is not None:
-            wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
-            return "It can be read now; the next start of the engine takes it in."
-    except BadFact as bad:
-        raise BadInput(f"Fact {letter.seq} still does not read: {bad.message}", hint=hint, code="FB415") from bad
-    raise BadInput(f"Fact {letter.seq} is not in the log any more.", code="FB415")
+def _unchained(found: Unchained) -> Letter:
+    """Return the letter of a fact that follows one which is not there; what a client said so is only passed over."""
+    fact, subject = found.fact, found.subject
+    reason = f"{BrokenChain.code} {found.reason}"
+    return Letter(
+        seq=fact.seq, kind="unchained", who=subject.split(".", 3)[2], reason=reason, subject=subject,
+        chain=fact.chain, task=fact.task, attempt=fact.attempt, at_ms=fact.at_ms,
+        open=fact.task != NONE and not subject.startswith(FREE),
+    )  # fmt: skip

@@ -32,6 +32,7 @@ from farebox.runtime.follower import Follower
 from farebox.runtime.lookout import Lookout
 from farebox.runtime.mind import Mind
 from farebox.runtime.parts import ALL_PARTS, Parts
+from farebox.runtime.patrol import Patrol
 from farebox.runtime.projection import Projection
 from farebox.runtime.secrecy import Environment
 from farebox.runtime.service import Service
@@ -98,6 +99,7 @@ class Engine:
         self._spool: Spool | None = None
         self._follower: Follower | None = None
         self._following: asyncio.Task[None] | None = None
+        self._patrol: asyncio.Task[None] | None = None
         self._service: Service | None = None
 
     async def start(self) -> None:
@@ -126,9 +128,9 @@ class Engine:
     async def look(self, actors: Sequence[Actor[Any]] = ()) -> None:
         """Only fold the views and answer questions: for an engine without actors. Returns when the views hold the log.
 
-        Of `actors` those fold too who know what waits for a person; none of them says anything.
+        Of `actors` those fold too who know what waits for a person, or what stopped; none of them says anything.
         """
-        self._observed = [actor for actor in actors if actor.asks is not None]
+        self._observed = [actor for actor in actors if actor.perform is None]
         await self._open_views()
         await self._follow()
         position = await self.log.position()
@@ -144,9 +146,10 @@ class Engine:
         broken = sum(await asyncio.gather(*(worker.stop(grace_s) for worker in self.workers)))
         await self.committer.close()
         await self._settle()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in (self._patrol, self._following):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._follower is not None:
             await self._follower.close()
         if not self._parts.alone:
@@ -205,6 +208,13 @@ class Engine:
         if self._following.done():
             live.cancel()
             self._following.result()
+        self._patrol = asyncio.ensure_future(self._look_after(follower, position))
+
+    async def _look_after(self, follower: Follower, begin: Position) -> None:
+        """End the engine when its log is not what it was any more: nothing more is decided, nobody gets a task."""
+        wrong = await Patrol(self.log, begin, lambda: follower.seq).run()
+        log_.error("%s %s", wrong.code, wrong)
+        follower.end(wrong)
 
     def _notice(self, fact: Fact) -> None:
         """Say which settings of a later engine on the same log are not understood here; nobody is charged under them."""
@@ -247,7 +257,10 @@ class Engine:
         return Service(
             self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._no_room,
             look=self._lookout.asked if self._actors else None, minds=self.minds, unclaimed=self._unclaimed,
-            dead=DeadLetters(self.log, self.projection, self.minds, self._decide_again, self._hand_out_again),
+            dead=DeadLetters(
+                self.log, self.projection, self.minds, self._decide_again, self._hand_out_again,
+                self._follower.doubted if self._follower is not None else None,
+            ),
         )  # fmt: skip
 
     def _no_room(self) -> FareboxError | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from farebox.core import subjects, wire
 from farebox.core.actor import Parked, Quarantined
-from farebox.core.chains import Chains
+from farebox.core.chains import FREE, Chains
 from farebox.core.errors import AppendRefused, BadFact, BrokenChain, BusError
 from farebox.core.events import Fact
 from farebox.core.ids import NONE
@@ -22,6 +22,7 @@ from farebox.log.port import Log, Stored
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.mind import Decision, Mind
+from farebox.runtime.stopped import Unchained
 
 log_ = logging.getLogger("farebox.follower")
 
@@ -29,6 +30,9 @@ SINGLES_OF_A_WRITER = {"always": 5, "100ms": 8}
 """Pending facts up to which a whole writer's singles, one after the other, beat an atomic batch (measured on 2 cores)."""
 PAUSE_S = 0.25
 """Pause before an append whose outcome is unknown is decided anew."""
+
+DOUBTED_MAX = 1000
+"""Facts out of their chain that are remembered, the first ones; the audit names all."""
 
 UPGRADE = "Update this farebox: git pull && uv run farebox --version"
 
@@ -60,10 +64,11 @@ class Follower:
         self._last_ms = 0
         self.seq = 0
         self.quarantined = 0
+        self.doubted: dict[int, Unchained] = {}
         self._chains = Chains()
 
     async def run(self) -> None:
-        """Follow the log without end. Raises LogDamaged at a hole, and what broke an actor; all else is waited out."""
+        """Follow the log without end. Raises LogDamaged at a hole; what breaks an actor stops that actor, or one task of it."""
         broken = self._broken = asyncio.get_running_loop().create_future()
         following = asyncio.ensure_future(self._follow())
         try:
@@ -109,6 +114,8 @@ class Follower:
             for mind in self._concerned(type(fact), writer):
                 if fact.seq > mind.seq:
                     mind.hear(fact, writer)
+                    if mind.stopped.news:
+                        self._tell(mind)
             if isinstance(fact, Fact):
                 for ear in self._ears:
                     ear(fact)
@@ -125,23 +132,47 @@ class Follower:
             found = self._concerns[kind, writer] = [mind for mind in self._minds if mind.concerns(kind, writer)]
         return found
 
-    def _read(self, stored: Stored) -> Fact | Quarantined | Parked | None:
+    @staticmethod
+    def _tell(mind: Mind) -> None:
+        """Say in the engine's log what an actor could not take in; `farebox dead` says it from then on."""
+        for seq, text in mind.stopped.news:
+            log_.error("%s: fact %d %s", mind.actor.name, seq, text)
+        mind.stopped.news.clear()
+
+    def _read(self, stored: Stored) -> Fact | Quarantined | Parked | Unchained | None:
         """Return the fact; a liar or garbage is quarantined before any decide, and a task it would have begun is ended.
 
-        What a later farebox wrote parks its task. Raises NewerFact where that is not enough.
+        What a later farebox wrote, or what follows a fact that is not there, parks its task. Raises NewerFact where that is
+        not enough.
         """
         try:
-            return self._chains.checked(wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms), stored.subject)
+            fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
         except wire.NewerFact as newer:
             self._chains.skip(stored.seq, stored.subject)
             log_.warning("parked at fact %d on %s: %s", stored.seq, stored.subject, newer)
             return self._parked(stored, newer)
         except BadFact as bad:
-            if not isinstance(bad, BrokenChain):
-                self._chains.skip(stored.seq, stored.subject)
+            self._chains.skip(stored.seq, stored.subject)
             self.quarantined += 1
             log_.warning("quarantined fact %d on %s: %s", stored.seq, stored.subject, bad)
             return _quarantined(stored, str(bad))
+        try:
+            return self._chains.checked(fact, stored.subject)
+        except BrokenChain as broken:
+            return self._unchained(stored, Unchained(fact, stored.subject, broken.message))
+
+    def _unchained(self, stored: Stored, found: Unchained) -> Quarantined | Unchained | None:
+        """A fact follows one that is not there: its task stops, and a task that it would have begun is ended.
+
+        What a client says without having seen what it says it saw is passed over: so nobody can stop another's task.
+        """
+        self.quarantined += 1
+        log_.warning("%s fact %d on %s: %s", BrokenChain.code, stored.seq, stored.subject, found.reason)
+        if len(self.doubted) < DOUBTED_MAX:
+            self.doubted[stored.seq] = found
+        if found.fact.task == NONE or stored.subject.startswith(FREE):
+            return _quarantined(stored, found.reason)
+        return found
 
     def _parked(self, stored: Stored, newer: wire.NewerFact) -> Parked | None:
         """Park the task of a fact that a later farebox wrote. Raises NewerFact for what an actor guards as a whole.
@@ -160,9 +191,8 @@ class Follower:
 
     def retry(self, seq: int) -> bool:
         """Decide anew about a fact that stayed undecided. Returns whether there was one."""
-        found = [mind for mind in self._minds if seq in mind.broken]
+        found = [mind for mind in self._minds if mind.retry(seq)]
         for mind in found:
-            mind.retry(seq)
             self._pump_mind(mind)
         self._set_timer()
         return bool(found)
@@ -184,9 +214,9 @@ class Follower:
         while not self._closed:
             try:
                 self._append_all(mind)
-            except Exception as error:
+            except Exception:
                 if mind.actor.pace == "writer":
-                    self._break(error)
+                    log_.exception("%s broke and decides about nothing until it can", mind.actor.name)
                     return
                 log_.exception("%s broke over a fact of one task; it stays undecided", mind.actor.name)
             else:
@@ -200,8 +230,9 @@ class Follower:
                 future = self._committer.append(mind.entries(decision), decision.key)
                 future.add_done_callback(lambda done, d=decision, m=mind: self._answered(m, d, done))
 
-    def _break(self, error: BaseException) -> None:
-        """End `run`: an actor that guards others can go no further."""
+    def end(self, error: BaseException) -> None:
+        """End `run` with an error: what is read is not to be believed, so nothing is decided any more."""
+        self._closed = True
         if self._broken is not None and not self._broken.done():
             self._broken.set_exception(error)
 
@@ -216,10 +247,14 @@ class Follower:
             asyncio.get_running_loop().call_later(PAUSE_S, self._again, mind, decision)
             return
         else:
-            log_.error("%s said what cannot be stored, its task stays where it is: %s", mind.actor.name, error)
-            mind.unsayable(decision, f"What was decided cannot be stored: {error}")
+            self._unsayable(mind, decision, error)
         self._pump_mind(mind)
         self._set_timer()
+
+    @staticmethod
+    def _unsayable(mind: Mind, decision: Decision, error: BaseException) -> None:
+        if mind.unsayable(decision, f"What was decided cannot be stored: {error}"):
+            log_.error("%s said what cannot be stored, its task stays where it is: %s", mind.actor.name, error)
 
     def _again(self, mind: Mind, decision: Decision) -> None:
         mind.unknown(decision)
@@ -230,11 +265,6 @@ class Follower:
         task = asyncio.ensure_future(self._append_writer(mind, decision))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._writer_done)
-
-    def _writer_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._break(error)
 
     async def _append_writer(self, mind: Mind, decision: Decision) -> None:
         """One append in flight for the whole writer: few facts one after the other, many as one batch."""
@@ -246,6 +276,8 @@ class Follower:
             log_.warning("%s: %s; deciding again", mind.actor.name, error)
             await asyncio.sleep(PAUSE_S)
             mind.unknown(decision)
+        except Exception as error:  # noqa: BLE001 - it stops this writer, not the engine
+            self._unsayable(mind, decision, error)
         else:
             mind.stored(decision, seqs)
         self._pump_mind(mind)

@@ -7,7 +7,6 @@ it away.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,17 +18,15 @@ from farebox.core import ids, subjects, wire
 from farebox.core.actor import Actor, Parked, Quarantined, Wake
 from farebox.core.events import Fact
 from farebox.log.port import Entry, Fence
+from farebox.runtime.folding import Folding
+from farebox.runtime.stopped import Heard, Key, Stopped, Unchained, told
 
 FENCES_MAX = 100_000
 """Last sequences remembered; a forgotten one is learned again from the refusal it causes."""
 AHEAD_MAX = 500
 """Facts of one append of a whole writer (a batch holds at most 1000)."""
-REASON_CHARS = 1000
 KNOWN = frozenset({subjects.Guard.OWN_FIRST, subjects.Guard.ROUTER})
 """Guards of which the actor itself says, in `prev`, what the fence expects: the first word, or its own last one."""
-
-Heard = Fact | Quarantined | Parked | Wake
-Key = tuple[str, str]
 
 
 class Decision(Struct):
@@ -41,29 +38,20 @@ class Decision(Struct):
     seq: int = 0
 
 
-class Broken(Struct, frozen=True):
-    """What an actor could not decide about, and why: it broke, or it said what no log can hold."""
-
-    heard: Fact | Quarantined | Parked
-    reason: str
-
-
 class Mind:
     """The bookkeeping of one follower actor over one log. A `mute` one only folds.
 
-    `broken` holds by sequence what stays undecided, `parked` the tasks of which a later farebox said what this one cannot read.
+    What its actor breaks over stops one task, or the actor, and never who drives it (runtime/stopped.py).
     """
 
     def __init__(self, actor: Actor[Any], secret: bytes, state: Any = None, seq: int = 0, *, mute: bool = False) -> None:
         self.actor = actor
-        self.state = actor.new() if state is None else state
         self.seq = seq
         self._secret = secret
         self._mute = mute
-        self.broken: dict[int, Broken] = {}
-        self.parked: dict[Key, int] = {}
+        self.stopped = Stopped()
+        self._folding = Folding(actor, state, self.stopped)
         self._heard_kinds = frozenset[type]() if mute else actor.heard()
-        self._folded_kinds = actor.folded()
         self._said_kinds = actor.said()
         self._last: dict[str, int] = {}
         self._pending: dict[Key, deque[Heard]] = {}
@@ -72,21 +60,25 @@ class Mind:
         self._waits: dict[Key, int] = {}
         self._live = False
         self._solo = actor.pace == "writer"
-        self._ahead: Any = copy.deepcopy(self.state) if self._solo else self.state
-        self._ahead_ids: set[str] = set()
         self._woken = False
 
-    def hear(self, fact: Fact | Quarantined | Parked, writer: str) -> None:
-        """Fold one fact of the log, in order; what the actor hears waits for `decisions`."""
+    def hear(self, fact: Fact | Quarantined | Parked | Unchained, writer: str) -> None:
+        """Fold one fact of the log, in order; what the actor hears waits for `decisions`.
+
+        What cannot be folded is kept in `stopped`. A fact out of its chain parks its task; what a whole writer granted by
+        one counts all the same.
+        """
         assert fact.seq > self.seq, "facts come in log order, each once"
         self.seq = fact.seq
-        own = fact if isinstance(fact, Fact) and writer == self.actor.name else None
+        mine = writer == self.actor.name
+        if isinstance(fact, Unchained):
+            if mine and self._solo:
+                self._folding.take(fact.fact, self._key(fact.fact), mine=True)
+            fact = fact.parked
+        own = fact if isinstance(fact, Fact) and mine else None
         if isinstance(fact, Parked):
-            self.parked.setdefault(fact.key, fact.seq)
-        if type(fact) in self._folded_kinds:
-            self.state = self.actor.evolve(self.state, fact)
-            if self._solo and not (own and own.id in self._ahead_ids):
-                self._ahead = self.actor.evolve(self._ahead, fact)
+            self.stopped.parked.setdefault(fact.key, fact.seq)
+        self._folding.take(fact, self._key(fact), mine=own is not None)
         if own:
             self._note_own(own, writer)
         if type(fact) in self._heard_kinds and (self._live or not self._solo):
@@ -97,7 +89,7 @@ class Mind:
     def concerns(self, kind: type, writer: str) -> bool:
         """Say whether such a fact has to be heard (what is no fact of the log always has); `skip` passes over all others."""
         own = writer == self.actor.name
-        return own or not issubclass(kind, Fact) or kind in self._folded_kinds or kind in self._heard_kinds
+        return own or not issubclass(kind, Fact) or self._folding.takes(kind) or kind in self._heard_kinds
 
     def skip(self, seq: int) -> None:
         """Pass over facts up to `seq` that do not concern this mind, or that nobody can read."""
@@ -118,11 +110,17 @@ class Mind:
 
     def due(self) -> int | None:
         """Return when (stream time, ms) the actor wants to be woken."""
-        return self.actor.due(self._ahead) if self.actor.due and not self._woken and not self._mute else None
+        if self.actor.due is None or self._woken or self._mute or self.stopped.halted:
+            return None
+        try:
+            return self.actor.due(self._folding.ahead)
+        except Exception as error:  # noqa: BLE001 - it stops the actor, not the engine
+            self.stopped.stick(self.seq, told(error), self.seq)
+            return None
 
     def decisions(self) -> Iterator[Decision]:
         """Yield what is to be appended now. Each must come back through `stored`, `refused` or `unknown`."""
-        if not self._live:
+        if not self._live or self.stopped.halted:
             return
         if self._solo:
             yield from self._decide_ahead()
@@ -184,26 +182,51 @@ class Mind:
         guards = [subjects.fence_filter(self.actor.name, fact) for fact in decision.facts]
         self._retry(decision, max((self._last.get(guard, 0) for guard in guards if guard), default=0))
 
-    def unsayable(self, decision: Decision, reason: str) -> None:
-        """What was decided cannot be stored, whoever tries: it stays undecided, and the next fact of its key is looked at."""
-        for heard in decision.heard:
-            self._leave(heard, reason)
-        self._free(decision)
+    def unsayable(self, decision: Decision, reason: str) -> bool:
+        """What was decided cannot be stored, whoever tries: it stays undecided, and the next fact of its key is looked at.
 
-    def retry(self, seq: int) -> None:
-        """Decide anew about what stayed undecided. Raises KeyError when nothing of that sequence did."""
-        heard = self.broken.pop(seq).heard
-        self._queue(self._key(heard), heard)
+        A whole writer decides from its state, so it would say the same again: it is stuck. Returns whether that is news.
+        """
+        if self._solo:
+            self.unknown(decision)
+            return self.stopped.stick(self.seq, reason, self.seq)
+        for heard in decision.heard:
+            self.stopped.leave(heard, reason)
+        self._free(decision)
+        return True
+
+    def retry(self, seq: int) -> bool:
+        """Decide anew about what stayed undecided. Returns whether anything of that sequence did."""
+        left = self.stopped.broken.pop(seq, None)
+        if left is None:
+            return self.stopped.loosen(seq)
+        self._queue(self._key(left.heard), left.heard)
+        return True
+
+    def folds(self, fact: Fact) -> str:
+        """Return why a fact cannot be folded now either, empty if it can; nothing is changed."""
+        return self._folding.tried(fact)
+
+    @property
+    def state(self) -> Any:
+        """What the log says, as far as it was read."""
+        return self._folding.state
+
+    @property
+    def ahead(self) -> Any:
+        """What the log will say once all that is on its way has come, if it does."""
+        return self._folding.ahead
 
     @property
     def whole(self) -> bool:
         """Whether all that was heard is decided: only then a state may be kept in place of the facts that led to it."""
-        return not self.broken and not self.parked and not self._mute
+        return self.stopped.whole and not self._mute
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is waiting to be decided and nothing is on its way."""
-        return not self._busy and not any(self._pending.values())
+        """Whether nothing is waiting to be decided and nothing is on its way; who stopped waits for somebody else."""
+        stands = self.stopped.halted or self.stopped.stuck is not None
+        return not self._busy and (stands or not any(self._pending.values()))
 
     def _decide_key(self, key: Key) -> Decision | None:
         if key in self._busy or key in self._waits:
@@ -211,13 +234,13 @@ class Mind:
         pending = self._pending.get(key)
         while pending:
             heard = pending.popleft()
-            if self.parked and not isinstance(heard, Wake) and heard.key in self.parked:
+            if self.stopped.concerns(heard, key):
                 continue
             try:
                 facts = self._stamped(heard, self.actor.decide(self.state, heard))
             except Exception as error:
                 # Left undecided; whoever catches it may go on with the others.
-                self._leave(heard, f"{type(error).__name__}: {error}")
+                self.stopped.leave(heard, told(error))
                 self._mark(key)
                 raise
             if facts:
@@ -230,31 +253,45 @@ class Mind:
         """Decide all that waits against the state that runs ahead: one append in flight for the whole writer."""
         key = ("", "")
         pending = self._pending.get(key)
-        if not pending or self._busy or self._waits:
+        if not pending or self._busy or self._waits or self._stands_still():
             return
         heard: list[Heard] = []
         facts: list[Fact] = []
         while pending and len(facts) < AHEAD_MAX:
-            one = pending[0]
+            one = self._unless_stopped(pending[0])
             try:
-                stamped = self._stamped(one, self.actor.decide(self._ahead, one))
-            except Exception:
-                if not facts:
+                stamped = self._stamped(one, self.actor.decide(self._folding.ahead, one)) if one else ()
+                self._folding.guess(stamped)
+            except Exception as error:
+                self._folding.guess_anew(facts)
+                if facts:
+                    break  # What is folded into the state must be said first; then the same breaks again.
+                if self.stopped.stick(getattr(one, "seq", self.seq), told(error), self.seq):
                     raise
-                break  # What is folded into the state must be said first; then the same breaks again.
+                return
             if not stamped:
-                heard.append(pending.popleft())
+                pending.popleft()
+                heard += [one] if one else []
                 self._woken = self._woken and not isinstance(one, Wake)
-                continue
             # Who has more to say than one append holds is asked again after it.
-            for fact in stamped:
-                self._ahead = self.actor.evolve(self._ahead, fact)
             facts += stamped
+        else:
+            self.stopped.stuck = None
         if facts:
             decision = Decision(tuple(heard), tuple(facts), key)
-            self._ahead_ids.update(fact.id for fact in facts)
+            self._folding.guessed.update({fact.id: fact for fact in facts})
             self._busy[key] = decision
             yield decision
+
+    def _unless_stopped(self, heard: Heard) -> Heard | None:
+        """Return what to ask a whole writer about: of a task that stopped only that something happened."""
+        if not self.stopped.concerns(heard, ("", "")):
+            return heard
+        return Wake(heard.at_ms) if Wake in self._heard_kinds else None
+
+    def _stands_still(self) -> bool:
+        """Whether a writer that is stuck has read nothing since: it would only break again."""
+        return self.stopped.stuck is not None and self.seq <= self.stopped.stuck.read
 
     def _stamped(self, heard: Heard, facts: Sequence[Fact]) -> tuple[Fact, ...]:
         """Give each fact its cause and its id; its place counts among the facts of one answer."""
@@ -288,7 +325,7 @@ class Mind:
         guard = subjects.fence_filter(writer, fact)
         if guard is not None:
             self._note(guard, fact.seq)
-        self._ahead_ids.discard(fact.id)
+        self._folding.guessed.pop(fact.id, None)
         key = self._key(fact)
         decision = self._busy.get(key)
         if not self._solo and decision is not None and fact.id == decision.facts[-1].id:
@@ -297,10 +334,6 @@ class Mind:
         if pending and not self._solo and any(getattr(heard, "id", None) == fact.cause for heard in pending):
             self._pending[key] = deque(heard for heard in pending if getattr(heard, "id", None) != fact.cause)
         self._mark(key)
-
-    def _leave(self, heard: Heard, reason: str) -> None:
-        if not isinstance(heard, Wake):
-            self.broken[heard.seq] = Broken(heard, reason[:REASON_CHARS])
 
     def _free(self, decision: Decision) -> None:
         if self._busy.get(decision.key) is decision:
@@ -328,8 +361,8 @@ class Mind:
         pending.extendleft(reversed(decision.heard))
         self._woken = self._woken or any(isinstance(heard, Wake) for heard in decision.heard)
         if self._solo:
-            self._ahead = copy.deepcopy(self.state)
-            self._ahead_ids.clear()
+            self._folding.guessed.clear()
+            self._folding.guess_anew()
         if read_to > self.seq:
             self._waits[decision.key] = read_to
             self._ready.pop(decision.key, None)

@@ -27,6 +27,8 @@ CHUNK_FACTS = 20_000
 READERS = 2
 AGAIN_S = 1.0
 """Pause before views that could not be written are written again."""
+UNSEEN = "The tables cannot hold it"
+"""How the reason begins for which a fact that everybody else could read is in no view."""
 
 
 class Views(Protocol):
@@ -38,6 +40,10 @@ class Views(Protocol):
 
     def ingest(self, batch: Sequence[Stored]) -> int:
         """Fold facts, in order, and the new checkpoint in one transaction."""
+        ...
+
+    def put_aside(self, fact: Stored, reason: str) -> None:
+        """Go past the next fact without it, and keep where it stands and why."""
         ...
 
     def forget(self) -> None:
@@ -199,7 +205,7 @@ class Projection:
         """Fold the past in large chunks: one is written while the next is read."""
         chunk: list[Stored] = []
         folded = 0
-        writing: asyncio.Future[int] | None = None
+        writing: asyncio.Future[None] | None = None
         position = await log.position()
         if position.first_seq <= until and position.last_seq:
             facts = log.follow(position.first_seq)
@@ -212,7 +218,7 @@ class Projection:
                         folded += len(part)
                         if writing is not None:
                             await writing
-                        writing = asyncio.ensure_future(self._write(lambda part=part: self.views.ingest(part)))
+                        writing = asyncio.ensure_future(self._fold(part))
                     if done:
                         break
             finally:
@@ -233,7 +239,7 @@ class Projection:
                 await asyncio.shield(self._committing)
                 pause_s = min(SHARE * (time.monotonic() - began_s), PAUSE_MAX_S)
                 self._say_behind(None)
-            except (BusError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - it is said, and tried again: views that stop for good say nothing
                 self._say_behind(self._trouble() or error)
                 await asyncio.sleep(AGAIN_S)
 
@@ -254,7 +260,7 @@ class Projection:
         if not batch:
             return
         try:
-            await self._write(lambda: self.views.ingest(batch))
+            await self._fold(batch)
         except BaseException:
             self._queue[:0] = batch
             raise
@@ -262,6 +268,35 @@ class Projection:
             if self._queue:
                 self._news.set()
         await self._move(batch[-1].seq)
+
+    async def _fold(self, batch: Sequence[Stored]) -> None:
+        """Write facts into the views; one that they cannot hold is put aside, for everybody to see, and the others go on.
+
+        Raises what keeps anything at all from being written.
+        """
+        try:
+            await self._write(lambda: self.views.ingest(batch))
+        except (LogFull, OSError):
+            raise
+        except Exception:
+            if self._trouble() is not None:
+                raise
+            if len(batch) == 1:
+                await self._put_aside(batch[0])
+                return
+            half = len(batch) // 2
+            await self._fold(batch[:half])
+            await self._fold(batch[half:])
+
+    async def _put_aside(self, fact: Stored) -> None:
+        """Try one fact alone, after a pause, and go past it if it breaks again. Raises when that cannot be written either."""
+        await asyncio.sleep(AGAIN_S)
+        try:
+            await self._write(lambda: self.views.ingest([fact]))
+        except Exception as error:
+            reason = f"{UNSEEN}: {type(error).__name__}: {error}"
+            await self._write(lambda: self.views.put_aside(fact, reason))
+            log_.exception("fact %d is in no view", fact.seq)
 
     async def _move(self, seq: int) -> None:
         async with self._moved:

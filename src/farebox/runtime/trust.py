@@ -24,8 +24,7 @@ async def examine(log: Log, seen: Seen | None) -> Position:
     """Return the position of a log that is the one that was seen. Raises LogDamaged and kin: what is wrong, what to type."""
     position = await log.position()
     if position.gone:
-        where = f"of the facts {position.first_seq} to {position.last_seq}"
-        raise LogDamaged(f"{position.gone} {where} are gone; farebox audit verify names the first.", hint=PUT_BACK)
+        raise gone(position)
     if seen is None or not seen.created:
         return position
     if position.created != seen.created:
@@ -85,6 +84,12 @@ def mark_of(created: str, fact: Stored) -> Mark:
     """Return a mark that knows one fact again, and nothing of those before it."""
     digest = step(BEGIN, fact.seq, fact.at_ms, fact.subject, fact.body)
     return Mark(created, fact.seq, id_of(fact.body), digest=digest.hex())
+
+
+def gone(position: Position) -> LogDamaged:
+    """Return the error for a log with holes, as far as its server counts them."""
+    where = f"of the facts {position.first_seq} to {position.last_seq}"
+    return LogDamaged(f"{position.gone} {where} are gone; farebox audit verify names the first.", hint=PUT_BACK)
 
 
 def replaced(found: str, expected: str) -> LogReplaced:

@@ -285,7 +285,7 @@ def nobody_is_busy_at_rest(world: World, history: History) -> Iterator[str]:
         yield "the world did not come to rest"
     for machine in world.machines:
         for mind in machine.minds:
-            if _bytes(mind._ahead) != _bytes(mind.state):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            if _bytes(mind.ahead) != _bytes(mind.state):
                 yield f"{machine.process.name}: {mind.actor.name} still runs ahead of the log"
 
 

@@ -41,6 +41,10 @@ class Desk:
         """Add facts in log order. Raises BusError when the file cannot be written."""
         return self._ledger.ingest(batch)
 
+    def put_aside(self, fact: Stored, reason: str) -> None:
+        """Go past the next fact without it. Raises BusError when the file cannot be written."""
+        self._ledger.put_aside(fact, reason)
+
     def forget(self) -> None:
         """Begin anew with the same log."""
         self._ledger.forget(self._ledger.checkpoint.created)
@@ -65,9 +69,9 @@ class Desk:
             return None
         return _document(found, questions.blobs(self._ledger, *place))
 
-    def tasks(self, *, state: str = "", limit: int = 20) -> list[Json]:
+    def tasks(self, *, state: str = "", platform: str = "", limit: int = 20) -> list[Json]:
         """Return the newest tasks, newest first."""
-        rows = questions.tasks(self._ledger, state=cast("Any", state), limit=limit)
+        rows = questions.tasks(self._ledger, state=cast("Any", state), platform=platform, limit=limit)
         return msgspec.to_builtins(rows)
 
     def unfinished(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -133,16 +133,25 @@ class Ledger:
         """
         new = [stored for stored in batch if stored.seq > self._checkpoint.seq]
         for chunk in _chunks(new):
-            mark = _moved(self._checkpoint, chunk)
-            values = [mark.seq, mark.id, mark.before, mark.digest]
-            try:
-                with self._writing, _Transaction(self._connection):
-                    self._add(chunk)
-                    self._connection.execute("UPDATE ledger SET seq = ?, id = ?, before = ?, digest = ?", values)
-            except _duckdb().Error as error:
-                raise self._blamed(error) from error
-            self._checkpoint = mark
+            self._step(chunk, lambda chunk=chunk: self._add(chunk))
         return len(new)
+
+    def put_aside(self, fact: Stored, reason: str) -> None:
+        """Go past the next fact without taking it in; `quarantine` keeps it. Raises BusError when that cannot be written."""
+        row = (fact.seq, fact.at_ms, fact.subject, reason[:REASON_CHARS_MAX], False)
+        self._step([fact], lambda: self._connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?, ?)", row))
+
+    def _step(self, chunk: Sequence[Stored], write: Callable[[], Any]) -> None:
+        """Write in one transaction with the checkpoint at the end of the chunk."""
+        mark = _moved(self._checkpoint, chunk)
+        values = [mark.seq, mark.id, mark.before, mark.digest]
+        try:
+            with self._writing, _Transaction(self._connection):
+                write()
+                self._connection.execute("UPDATE ledger SET seq = ?, id = ?, before = ?, digest = ?", values)
+        except _duckdb().Error as error:
+            raise self._blamed(error) from error
+        self._checkpoint = mark
 
     @contextmanager
     def snapshot(self) -> Generator[Snapshot]:

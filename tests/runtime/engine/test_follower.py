@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from farebox.core import events, subjects, wire
-from farebox.core.actor import Actor, Quarantined, Wake
+from farebox.core.actor import Actor, Parked, Quarantined, Wake
 from farebox.core.errors import AppendRefused, LogDamaged
 from farebox.engines import actors
 from farebox.log.memory import Fate
@@ -43,7 +43,9 @@ def tally(**options) -> Actor[Any]:
             raise ZeroDivisionError("no actor is perfect")
         return [events.TaskRouted(chain=heard.chain, task=heard.task, attempt=1)]
 
-    def evolve(state: Tally, fact: events.TaskSubmitted | events.TaskRouted | Quarantined) -> Tally:
+    def evolve(state: Tally, fact: events.TaskSubmitted | events.TaskRouted | Quarantined | Parked) -> Tally:
+        if isinstance(fact, Parked):
+            return state
         if fact.task == "deadly":
             raise ZeroDivisionError("a fact that cannot be folded")
         (state.routed if isinstance(fact, events.TaskRouted) else state.seen).append(fact.task)
@@ -128,18 +130,32 @@ async def test_a_fact_that_breaks_an_actor_stops_its_task_and_not_the_others(tap
     assert "stays undecided" in caplog.text
 
 
-async def test_a_fact_that_cannot_be_folded_ends_the_engine_loudly(tape):
-    tape.submit("deadly")
-    async with following(tape, Mind(tally(), SECRET)) as (_, running):
-        with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(running, 5)
+@pytest.mark.fault(25)
+async def test_a_fact_that_cannot_be_folded_stops_its_task_and_not_the_others(tape, caplog):
+    mind = Mind(tally(), SECRET)
+    async with following(tape, mind) as (_, running):
+        for task in ("t1", "deadly", "t2"):
+            tape.submit(task)
+        await tape.until(lambda: tape.said(events.TaskRouted, task="t2"))
+        assert not running.done()
+    assert {fact.task for fact in tape.said(events.TaskRouted)} == {"t1", "t2"}
+    assert "router: fact 2 cannot be taken in, its task stops: ZeroDivisionError" in caplog.text
+    assert not mind.whole
 
 
-async def test_an_actor_that_guards_others_and_breaks_ends_the_engine_loudly(tape):
-    async with following(tape, Mind(tally(pace="writer"), SECRET)) as (_, running):
+@pytest.mark.fault(25)
+async def test_an_actor_that_guards_others_and_breaks_stands_still_until_it_can_go_on(tape, caplog):
+    mind = Mind(tally(pace="writer"), SECRET)
+    async with following(tape, mind) as (follower, running):
         tape.submit("poison")
-        with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(running, 5)
+        await _caught_up(tape, lambda: mind.stopped.stuck is not None)
+        tape.submit("t1")
+        await _caught_up(tape, lambda: mind.seq == 2)
+        assert not running.done()
+        assert follower.retry(1)
+    assert not tape.said(events.TaskRouted), "the same breaks again"
+    assert [(halt.seq, halt.reason) for halt in mind.stopped.halts()] == [(1, "ZeroDivisionError: no actor is perfect")]
+    assert caplog.text.count("Traceback") == 1, "the same is said once"
 
 
 @pytest.mark.parametrize("pace", ["task", "writer"])
@@ -154,14 +170,14 @@ async def test_what_cannot_be_stored_is_told(tape, pace, caplog):
         return [] if state.routed else decide(state, heard)
 
     actor = Actor(name="router", new=Tally, decide=decide_once, evolve=evolve, pace=pace)
-    async with following(tape, Mind(actor, SECRET)) as (_, running):
+    mind = Mind(actor, SECRET)
+    async with following(tape, mind) as (_, running):
         tape.submit()
-        if pace == "writer":
-            with pytest.raises(Exception, match="larger than"):
-                await asyncio.wait_for(running, 5)
-        else:
-            await _caught_up(tape, lambda: "cannot be stored" in caplog.text)
-            assert not running.done()
+        await _caught_up(tape, lambda: "cannot be stored" in caplog.text)
+        tape.submit("t2")
+        await _caught_up(tape, lambda: mind.seq == 2 and mind.idle)
+        assert not running.done()
+    assert not mind.whole
 
 
 async def test_a_hole_in_the_log_ends_the_engine(tape):

@@ -115,7 +115,7 @@ async def test_a_kind_of_fact_that_nobody_knows_yet_parks_its_task_too(tape, eng
     assert await said(log, "t1") == ["submitted", "pondered"]
     assert [(one["seq"], one["kind"]) for one in (await client.dead())["letters"]] == [(seq, "parked")]
     (router,) = (mind for mind in engine.minds if mind.actor.name == "router")
-    assert router.parked == {("t1", "t1"): seq}
+    assert router.stopped.parked == {("t1", "t1"): seq}
 
 
 @pytest.mark.fault(27)

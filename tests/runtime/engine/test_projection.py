@@ -19,6 +19,7 @@ class Book:
         self.created = ""
         self.before = lambda _batch: None
         self.closed = 0
+        self.aside = {}
 
     def begin(self, created):
         if created != self.created:
@@ -29,6 +30,11 @@ class Book:
         self.before(batch)
         self.rows += [stored.seq for stored in batch]
         return len(batch)
+
+    def put_aside(self, fact, reason):
+        self.before([])
+        self.rows.append(fact.seq)
+        self.aside[fact.seq] = reason
 
     def forget(self):
         self.rows = []
@@ -157,7 +163,8 @@ async def test_a_large_past_is_folded_in_chunks(tape, projection, book, monkeypa
     assert len(sizes) >= 4
 
 
-async def test_a_rebuild_that_fails_can_be_repeated(tape, projection, book):
+async def test_a_rebuild_that_fails_can_be_repeated(tape, projection, book, monkeypatch):
+    monkeypatch.setattr(module, "AGAIN_S", 0.005)
     projection.tap(facts(tape, 10))
     await projection.wait_for(10, 5)
     book.before = _fails
@@ -184,6 +191,29 @@ async def test_views_that_cannot_be_written_for_a_while_catch_up(tape, projectio
     assert await projection.wait_for(20, 5)
     assert book.rows == list(range(1, 21))
     assert "stay behind" in caplog.text
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("poison", [1, 7, 20])
+async def test_a_fact_that_no_table_can_hold_is_put_aside_with_its_reason_and_the_others_are_seen(
+    tape, projection, book, monkeypatch, caplog, poison
+):
+    """Whatever breaks: an error of the file, or one that nobody thought of."""
+    monkeypatch.setattr(module, "AGAIN_S", 0.005)
+
+    def breaks(batch):
+        if any(stored.seq == poison for stored in batch):
+            raise ValueError("no such shape")
+
+    book.before = breaks
+    projection.tap(facts(tape, 20))
+    assert await projection.wait_for(20, 5)
+    assert book.rows == list(range(1, 21))
+    assert book.aside == {poison: f"{module.UNSEEN}: ValueError: no such shape"}
+    assert f"fact {poison} is in no view" in caplog.text
+    book.aside.clear()
+    assert (await projection.rebuild(tape.log())).facts == 20
+    assert list(book.aside) == [poison], "made anew they hold the same"
 
 
 async def test_closing_writes_what_waits_and_may_be_done_twice(tape, book):

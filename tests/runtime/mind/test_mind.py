@@ -58,7 +58,7 @@ def test_tasks_whose_clients_chose_the_same_ids_are_told_apart(make_desk):
         desk.put("adapter", desk.done(name, id="same"))
     desk.read(granting)
     assert [type(fact).__name__ for fact in desk.all(granting)][:1] == ["QuotaSettled"]
-    assert msgspec.json.encode(granting.state) == msgspec.json.encode(granting._ahead)
+    assert msgspec.json.encode(granting.state) == msgspec.json.encode(granting.ahead)
 
 
 def test_a_task_is_decided_anew_only_when_its_own_fact_came_back(desk):
