@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self
+
+import msgspec
 
 from farebox import api
 from farebox.aggregate import Aggregate, aggregate
 from farebox.core import events, ids, subjects, wire
-from farebox.core.errors import BadFact, BadInput, LogFilling
+from farebox.core.errors import BadFact, BadInput, BusError, LogFilling
 from farebox.core.results import ErrorShown, Result
 from farebox.inputs import canonical_lines, restored_lines
 from farebox.log.port import Stored
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 NOT_SENT = "not sent"
 PARALLEL_MAX = 400
 """A connection may have 1000 subscriptions, and each chain under way needs two."""
+AWAY_S = 0.5
+"""Whoever could not send for so long finds a server that was away, and may have come back without what it had just taken."""
 
 
 class Batch:
@@ -58,6 +65,7 @@ class Batch:
         self._sent: set[str] = set()
         self._stopped = self._cancelled = self._opened = False
         self._refused: LogFilling | None = None
+        self._said: events.BatchSubmitted | None = None
         self.results: dict[int, Result] = {}
 
     @property
@@ -122,6 +130,8 @@ class Batch:
             while (result := await ready.get()) is not None:
                 yield result
             await ending
+            with suppress(BusError):  # all have ended: only its line in the books is missing, and a resumed batch says it, too
+                await self._say_again()
             if self._refused is not None:
                 raise self._refused
         finally:
@@ -163,7 +173,7 @@ class Batch:
 
     async def _found(self, stands: Stored) -> None:
         """Take the tasks of a batch that stands in the log; other tasks under its id are refused."""
-        fact = _batch_fact(stands)
+        fact = self._said = _batch_fact(stands)
         if self._specs is None:
             if fact.lines_ref is None:
                 raise BadInput(f'The batch "{self.id}" does not hold its tasks.', hint="Give the file again.")
@@ -211,7 +221,22 @@ class Batch:
     async def _sent_handle(self, spec: TaskSpec, task: str) -> Handle:
         if task in self._sent:
             return self._client.handle(spec.chain or self.id, task)
-        return await self._client.send(spec, task_id=task, batch_id=self.id, live=False, check=False)
+        began_s = time.monotonic()
+        handle = await self._client.send(spec, task_id=task, batch_id=self.id, live=False, check=False)
+        if time.monotonic() - began_s > AWAY_S:
+            await self._say_again()
+        if handle.say_again is not None:
+            handle.say_again = partial(self._say_again, then=handle.say_again)
+        return handle
+
+    async def _say_again(self, then: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Say the batch once more where the log lost it (power cut under `100ms`, older log put back), `then` its task."""
+        log, fact = self._client.log, self._said
+        if fact is not None and await log.last(subjects.exact(WRITER, "batch_submitted", self.id, ids.NONE)) is None:
+            await keep(log, canonical_lines(self._specs or ()))
+            await say_first(log, msgspec.structs.replace(fact, seq=0, at_ms=0))
+        if then is not None:
+            await then()
 
     def _unsent(self, spec: TaskSpec, task: str) -> Result:
         return Result(

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from farebox.aggregate import aggregate
+from farebox.client import Client
 from farebox.core import events, subjects, wire
 from farebox.core.errors import AppendBusy, BadInput, NotReachable
 from farebox.core.results import CostShown, Result, UsageShown
@@ -40,6 +41,54 @@ async def test_no_more_tasks_are_under_way_than_allowed(fb, store, engine):
         most = max(most, len(engine.tasks) - len(engine.ends), batch.running)
     assert most <= 3
     assert len(submitted(store)) == 40
+
+
+def announced(store):
+    return [one.seq for one in store.facts if ".batch_submitted." in one.subject]
+
+
+@pytest.mark.fault(6, 73)
+async def test_a_batch_that_the_log_lost_with_its_tasks_is_said_again_before_them(store, engine, monkeypatch):
+    monkeypatch.setattr("farebox.client.POLL_S", 0.05)
+    client = Client(MemoryLog(store), patience_s=20)
+    await engine.stop()
+    batch = client.batch(["one", "two"], batch_id="b1")
+    results = asyncio.ensure_future(all_of(batch))
+    async with asyncio.timeout(5):
+        while len(submitted(store)) < 2:
+            await asyncio.sleep(0.005)
+    store.lose_tail(3)
+    assert store.facts == []
+    again = type(engine)(store)
+    await again.start()
+    assert sorted(result.output for result in await results) == ["ONE", "TWO"]
+    assert announced(store) == [1], "before the first end, so that the batch can be summed up"
+    assert len(submitted(store)) == 2
+    await again.stop()
+    await client.close()
+
+
+@pytest.mark.fault(6)
+async def test_a_batch_that_the_log_lost_while_its_first_task_waited_is_said_again(fb, store, monkeypatch):
+    monkeypatch.setattr("farebox.batch.AWAY_S", 0.0)
+    async with fb.batch(["one", "two"], batch_id="b1", parallel=1) as batch:
+        store.lose_tail(1)
+        store.blobs.clear()
+        first = await anext(aiter(batch))
+        assert (first.output, len(announced(store))) == ("ONE", 1)
+    assert sorted([result.output async for result in fb.batch(resume="b1")]) == ["ONE", "TWO"], "with its tasks"
+
+
+@pytest.mark.fault(6)
+async def test_a_batch_that_the_log_lost_alone_is_said_again_at_its_end(fb, store):
+    async with fb.batch(["one"], batch_id="b1") as batch:
+        store.lose_tail(1)
+        assert [result.output async for result in batch] == ["ONE"]
+    assert len(announced(store)) == 1
+
+
+async def all_of(batch):
+    return [result async for result in batch]
 
 
 @pytest.mark.fault(34)
