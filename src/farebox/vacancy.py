@@ -16,7 +16,7 @@ from farebox.core.events import BatchSubmitted, Fact, TaskSubmitted
 from farebox.log.port import Log
 
 FRESH_S = 1.0
-"""How long an answer is believed while the log is not half full. Later each one asks, and who asks at once shares the answer."""
+"""How long an answer is believed while the log is not half full; later each one asks, and who asks meanwhile shares it."""
 HALF_PERCENT = 50
 ANSWER_S = 1.0
 """How long the engine may take; who waits longer asks an engine that does not work, and sends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import sys
 
 import pytest
@@ -95,19 +95,16 @@ async def test_an_engine_over_a_log_without_any_room_waits_stops_when_told_and_e
 
 async def fill(scene):
     """Submit past all questions until nothing fits any more. Returns how many tasks that were."""
+    count = 0
     async with scene.as_init() as log:
-        for count in itertools.count():
-            fact = events.TaskSubmitted(
-                id=f"stranger-{count}",
-                chain=f"stranger-{count}",
-                task=f"stranger-{count}",
-                prompt=f"Stranger {count} {'y' * 60_000}",
-            )
-            subject = subjects.subject_of("client", fact)
-            try:
+        with contextlib.suppress(LogFull):
+            while True:
+                name, prompt = f"stranger-{count}", f"Stranger {count} {'y' * 60_000}"
+                fact = events.TaskSubmitted(id=name, chain=name, task=name, prompt=prompt)
+                subject = subjects.subject_of("client", fact)
                 await log.append([Entry(subject, wire.encode(fact), Fence(subject, 0))])
-            except LogFull:
-                return count
+                count += 1
+    return count
 
 
 async def refused_on_the_command_line(scene):

@@ -332,7 +332,7 @@ class Worker:
             try:
                 entry = Entry(subjects.subject_of("adapter", fact), wire.encode(fact), None)
                 wire.decode(entry.subject, entry.body)
-                await self._committer.append([entry], (self.platform, "learned"))
+                await self._committer.append([entry], started.key)
             except (BusError, BadFact) as error:
                 log_.warning("%s: what was learned about quota is lost: %s", self.platform, error)
 
