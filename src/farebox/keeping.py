@@ -8,15 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from farebox.config import Config
-from farebox.core.errors import BadInput, LogUnfit, StoreInUse
+from farebox.core.errors import BadInput, LogUnfit, NotReachable, StoreInUse
 from farebox.discovery import Where
 from farebox.log.jetstream import JetStreamLog
-from farebox.log.names import durable_of
 from farebox.log.port import Position
-from farebox.runtime import backup, founding, trust, witness
-from farebox.runtime.embedded import EmbeddedServer
+from farebox.runtime import backup, founding, greeting, trust, witness
+from farebox.runtime.embedded import START_S, EmbeddedServer
 from farebox.runtime.permissions import inbox_prefix
-from farebox.runtime.store import ClientRecord, Store
+from farebox.runtime.store import ClientRecord, ServerRecord, Store
 
 PROOF = ".proof"
 """Where a copy is tried out."""
@@ -27,11 +26,13 @@ MADE_ANEW = ("views", "snapshots")
 class Kept:
     """An open log, its store, and whether an engine runs on it."""
 
-    def __init__(self, log: JetStreamLog, place: Store, url: str, running: bool) -> None:
+    def __init__(self, log: JetStreamLog, place: Store, url: str, running: bool, let_in: tuple[str, ...] = ()) -> None:
         self.log = log
         self.place = place
         self.url = url
         self.running = running
+        self.let_in = let_in
+        """Platforms that got a user while an engine ran which does not use them before its next start."""
 
 
 @asynccontextmanager
@@ -59,16 +60,17 @@ async def opened(store: Path, config: Config, where: Where | None = None) -> Asy
 async def found(store: Path, config: Config, where: Where | None = None) -> Kept:
     """Make the streams of a store that never had any, and users and durables for all its platforms. Safe to call again.
 
-    Raises LogMissing when it had streams and they are gone: they are never made anew. StoreInUse for a platform that the
-    engine which runs does not know.
+    Beside a running engine its server takes the users of new platforms at once; the engine uses them from its next start on.
+    Raises LogMissing when it had streams and they are gone: they are never made anew.
     """
     place, platforms = Store(store), list(config.settings.platforms)
     engine, named = place.engine(), where is not None
+    let_in: tuple[str, ...] = ()
     async with AsyncExitStack() as stack:
         where = where or _elsewhere(place)
         if engine is not None and where is None:
             where = _init_of(place, engine.url)
-            _refuse_new(place, platforms)
+            let_in = await _let_in(place, platforms)
         elif where is None:
             where = await _started(stack, place, config)
         elif engine is None:
@@ -82,7 +84,7 @@ async def found(store: Path, config: Config, where: Where | None = None) -> Kept
         if not known:
             founding.note_founded(place, where.url if named else "")
         await log.check()
-        return Kept(log, place, where.url, engine is not None)
+        return Kept(log, place, where.url, engine is not None, let_in)
 
 
 async def copied(kept: Kept, folder: Path) -> backup.Made:
@@ -189,16 +191,14 @@ async def _connected(stack: AsyncExitStack, where: Where) -> JetStreamLog:
     return log
 
 
-def _refuse_new(place: Store, platforms: list[str]) -> None:
-    """Raise StoreInUse for platforms that the running engine's server has no users for.
-
-    A server that takes accounts while it runs answers the new ones nothing that it answers itself (consumer info and kin: 503
-    until it is started anew; seen with nats-server 2.15.0, 2026-11).
-    """
-    known = (place.path / "users.conf").read_text("utf-8")
-    new = [platform for platform in platforms if f'"{durable_of(platform)}": {{' not in known]
+async def _let_in(place: Store, platforms: list[str]) -> tuple[str, ...]:
+    """Give users to those platforms that have none on the server of the engine that runs; return which. Raises NotReachable."""
+    known = greeting.lanes_in(place)
+    new = tuple(platform for platform in platforms if platform not in known)
     if new:
-        raise StoreInUse(
-            f"The engine that runs has no users for {', '.join(new)}.",
-            hint="Its next start makes them: farebox down && farebox up",
-        )
+        server = place.read("server.json", ServerRecord)
+        if server is None or server.process is None or not server.process.runs():
+            raise NotReachable("The server of the engine that runs is just being started anew.", hint="Do it again.")
+        greeting.write_users(place, (*known, *new))
+        await greeting.reload(server.process.pid, place.path / "nats.log", START_S)
+    return new

@@ -25,7 +25,7 @@ from typing import Literal
 import msgspec
 
 from farebox.core.errors import BusError, LogFull, LogUnfit
-from farebox.runtime.greeting import answers, reload, write_users
+from farebox.runtime.greeting import answers, lanes_in, reload, write_users
 from farebox.runtime.permissions import inbox_prefix
 from farebox.runtime.store import ClientRecord, Process, ServerRecord, Store, speaking
 
@@ -190,6 +190,9 @@ class EmbeddedServer:
             raise LogFull(f"Only {free >> 20} MiB are free for {self.store.path}.", hint="Make room, then start again.")
         record = self.store.read("server.json", ServerRecord)
         await _sweep(record)
+        if not may_move:
+            # While this engine runs, others may have been given users: farebox init.
+            self._platforms = tuple(dict.fromkeys((*self._platforms, *lanes_in(self.store))))
         self._configure(self._platforms)
         await self._launch(executable, record.port if record else 0, may_move=may_move)
         login = self.login("client")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from farebox.core.errors import LogUnfit
+from farebox.log.names import durable_of
 from farebox.log.seeds import public_key, signature
 from farebox.runtime.permissions import names, render
 from farebox.runtime.store import Store
@@ -23,6 +25,8 @@ LOOK_S = 0.01
 _RELOADED = b"Reloaded server configuration"
 _REFUSED = b"Failed to reload"
 _LOOPBACK = "127.0.0.1"
+_LANE = durable_of("")
+_ACCOUNT = re.compile(rf'^  "({re.escape(_LANE)}[^"]+)": {{$', re.MULTILINE)
 _INFO = b"INFO "
 
 
@@ -38,6 +42,13 @@ def write_users(store: Store, platforms: Iterable[str]) -> dict[str, str]:
     seeds = store.seeds(names(lanes))
     store.write("users.conf", render(lanes, {name: public_key(seed) for name, seed in seeds.items()}).encode())
     return seeds
+
+
+def lanes_in(store: Store) -> tuple[str, ...]:
+    """Return the platforms whose adapters have users in users.conf as it stands."""
+    path = store.path / "users.conf"
+    text = path.read_text("utf-8") if path.exists() else ""
+    return tuple(found.removeprefix(_LANE) for found in _ACCOUNT.findall(text))
 
 
 async def reload(pid: int, log: Path, timeout_s: float) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import sys
 
 import pytest
 
 from farebox import client, discovery, engines, keeping
 from farebox.config import load, platform_kinds
 from farebox.core import events
-from farebox.core.errors import BackupUnfit, BadInput, LogDamaged, LogMissing, LogShortened, LogUnfit, StoreInUse
+from farebox.core.errors import BackupUnfit, BadInput, LogDamaged, LogMissing, LogShortened, LogUnfit, NotReachable, StoreInUse
 from farebox.log.port import Entry
 from farebox.runtime import backup, witness
 from farebox.runtime.audit import audit
 from farebox.runtime.backup import check
+from farebox.runtime.parts import Parts
+from farebox.runtime.permissions import inbox_prefix
+from farebox.runtime.store import ServerRecord, Store
 from farebox.views.desk import Desk
 
 pytestmark = pytest.mark.timeout(60)
@@ -266,16 +271,37 @@ async def test_init_makes_a_log_once_and_never_again(small, tmp_path):
         await keeping.found(store, small.config)
 
 
-async def test_init_beside_a_running_engine_says_what_it_cannot_do(small):
+@pytest.mark.slow
+async def test_init_beside_a_running_engine_makes_what_a_new_platform_needs(small):
     (small.path / "more.toml").write_text('[platforms.extra]\nkind = "rehearsal"\nbilling = "rehearsal"\n')
     more = load(file=small.path / "more.toml", kinds=platform_kinds())
     async with small.up():
-        assert (await keeping.found(small.store, small.config)).running
-        with pytest.raises(StoreInUse, match="has no users for extra"):
+        known = await keeping.found(small.store, small.config)
+        assert (known.running, known.let_in) == (True, ())
+        place = Store(small.store)
+        record = place.read("server.json", ServerRecord)
+        place.write("server.json", ServerRecord(port=record.port))
+        with pytest.raises(NotReachable, match="being started anew"):
             await keeping.found(small.store, more)
-    await keeping.found(small.store, more)
-    async with keeping.opened(small.store, more) as kept:
-        assert (await kept.log._streams.consumer("adapter-extra"))["name"] == "adapter-extra"
+        place.write("server.json", record)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "farebox", "init", "--store", small.store, "--config", small.path / "more.toml",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        said, _ = await child.communicate()
+        assert b"\nThe engine that runs uses extra from its next start on: farebox down && farebox up --detach\n" in said
+        assert (await keeping.found(small.store, more)).let_in == (), "it has one now"
+        engine = discovery.of_store(small.store)
+        login = discovery.Where(
+            url=engine.url, user="adapter-extra", password=Store(small.store).seeds([])["adapter-extra"],
+            inbox_prefix=inbox_prefix("adapter-extra"),
+        )  # fmt: skip
+        async with engines.alone(login, small.path / "lane", Parts(only=frozenset({"adapter-extra"})), more):
+            pass  # it may hear its durable
+        async with client.joined(engine) as bus:
+            assert (await (await bus.submit("hello", platform="rehearsal")).result()).ok, "whoever was there goes on"
+    async with engines.embedded(small.store, more), client.joined(discovery.of_store(small.store)) as bus:
+        assert (await (await bus.submit("hello", platform="extra")).result()).platform == "extra"
 
 
 async def test_an_empty_log_can_be_copied_and_put_back(small, tmp_path):
