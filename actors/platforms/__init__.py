@@ -2,10 +2,11 @@
 
 from actors.platforms.command import COMMAND
 from actors.platforms.compatible import COMPATIBLE
+from actors.platforms.gemini import GEMINI
 from actors.platforms.rehearsal import REHEARSAL
 from farebox.core.platform import PlatformKind
 
-PLATFORMS: tuple[PlatformKind, ...] = (COMPATIBLE, COMMAND, REHEARSAL)
+PLATFORMS: tuple[PlatformKind, ...] = (GEMINI, COMPATIBLE, COMMAND, REHEARSAL)
 """Every kind that farebox brings; others come through the entry point `farebox.platforms`."""
 
 __all__ = ["PLATFORMS"]
