@@ -21,7 +21,7 @@ from farebox.core.platform import PlatformKind
 from farebox.core.pricing import PriceList
 from farebox.core.settings import PlatformSettings, Settings, unread
 from farebox.core.trail import Mark
-from farebox.log.port import Log, Position, Stored
+from farebox.log.port import Entry, Log, Position, Stored
 from farebox.runtime import journal, snapshots, trust
 from farebox.runtime.adoption import adopt
 from farebox.runtime.board import Board
@@ -84,6 +84,7 @@ class Engine:
         self._boot = secrets.token_hex(6)
         self._created = ""
         self._last: Stored | None = None
+        self._acknowledged = 0
         self._views_from = 1
         self._observed: list[Actor[Any]] = []
         self._unread: tuple[str, ...] = ()
@@ -178,7 +179,7 @@ class Engine:
         """From now on what the log acknowledges is noted outside of it."""
         self._created = position.created
         await self._witness.begin(position)
-        self.log.on_stored = self._witness.saw
+        self.log.on_stored = self._note_stored
 
     async def _believed(self, position: Position, mark: Mark) -> bool:
         """Whether the views may go on. Without a witness they alone know which log was here."""
@@ -282,11 +283,19 @@ class Engine:
         return worker is not None
 
     async def _settle(self) -> None:
-        """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside."""
+        """Let the followers answer what the last attempts left, as far as it goes without waiting for anybody outside.
+
+        Who has not read yet what was stored a moment ago looks idle, too: the ends of those attempts have to be read first.
+        """
         for _ in range(round(SETTLE_S / LOOK_AGAIN_S)):
-            if all(mind.idle for mind in self.minds):
+            read = self._follower is None or self._follower.seq >= self._acknowledged
+            if read and all(mind.idle for mind in self.minds):
                 return
             await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _note_stored(self, entries: Sequence[Entry], seqs: Sequence[int]) -> None:
+        self._acknowledged = max(self._acknowledged, seqs[-1])
+        self._witness.saw(entries, seqs)
 
     def _note_last(self, batch: Sequence[Stored]) -> None:
         self._last = batch[-1]

@@ -343,3 +343,26 @@ async def test_what_was_handed_to_a_dead_engine_goes_on_at_the_next_start(tape, 
     await engines.make(tape.log())
     (end,) = await tape.until(lambda: tape.said(ENDS), timeout_s=3)
     assert end.status == "completed"
+
+
+async def test_the_end_of_a_broken_off_call_is_booked_before_the_engine_stops_however_late_it_is_read(tape, engines, stand_in):
+    """Who has not read it yet has nothing to do, and is no reason to stop."""
+    provider, slow = await stand_in(delay_ms=60_000)
+    engine = await engines.make(tape.log(), {"first": slow})
+    tape.submit()
+    async with asyncio.timeout(10):
+        while not provider.open:
+            await asyncio.sleep(0.01)
+    fold, held = engine._follower._fold, []
+
+    def late(batch):
+        """What was read lies in a buffer for a while, as under load."""
+        if held or any(".interrupted." in one.subject for one in batch):
+            held.extend(batch)
+            asyncio.get_running_loop().call_later(0.3, lambda: (fold(batch), engine._follower._pump()))
+        else:
+            fold(batch)
+
+    engine._follower._fold = late
+    assert await engines.stop(engine) == 1
+    assert [cost.status for cost in tape.said(events.CostRecorded)] == ["possible"]
