@@ -20,7 +20,7 @@ import msgspec
 from msgspec import inspect as shape
 from msgspec.structs import FieldInfo, fields
 
-from actors.platforms import PLATFORMS, command, compatible, rehearsal
+from actors.platforms import PLATFORMS, rehearsal
 from farebox import config
 from farebox.cli import options
 from farebox.cli.app import COMMANDS, build
@@ -78,6 +78,10 @@ SETTINGS_SAID: dict[str, str] = {
 OPTIONS_SAID: dict[str, str] = {
     "stream": "`no` for servers that cannot stream.",
     "max_tokens_field": "Which of the two names the server knows.",
+    "max_tokens": "The longest answer where the task does not say (default 16384): this API wants a number.",
+    "organization": "The organization that pays, where a key belongs to several.",
+    "project": "The project that pays, where a key belongs to several.",
+    "key_header": "Where the key goes: `api-key` for Azure.",
     "insecure": "`yes` allows a key over plain http to another machine.",
     "keep": "Names of environment variables that the program may see, with commas between them.",
     "directory": "Where the program runs. Empty: where the engine runs.",
@@ -283,9 +287,12 @@ def settings_page() -> str:
 
 
 def _options_part() -> str:
-    known = {"compatible": compatible.OPTIONS, "command": command.OPTIONS, "rehearsal": {"wire": rehearsal.WIRES}}
+    known: dict[str, dict[str, Sequence[str]]] = {
+        **{kind.name: getattr(sys.modules[kind.ask.__module__], "OPTIONS", {}) for kind in PLATFORMS},
+        "rehearsal": {"wire": rehearsal.WIRES},
+    }
     rows = [
-        (f"`{kind}`", f"`{name}`", ", ".join(f"`{value}`" for value in values) or "text", OPTIONS_SAID[name])
+        (f"`{kind}`", f"`{name}`", ", ".join(f"`{value}`" for value in values) or "text", OPTIONS_SAID.get(name, ""))
         for kind, each in known.items()
         for name, values in each.items()
     ]

@@ -1,12 +1,14 @@
 """The platforms, one kind a file: how to ask it, how to read it, what it tells about quota. All pure."""
 
+from actors.platforms.anthropic import ANTHROPIC
 from actors.platforms.command import COMMAND
 from actors.platforms.compatible import COMPATIBLE
 from actors.platforms.gemini import GEMINI
+from actors.platforms.openai import OPENAI
 from actors.platforms.rehearsal import REHEARSAL
 from farebox.core.platform import PlatformKind
 
-PLATFORMS: tuple[PlatformKind, ...] = (GEMINI, COMPATIBLE, COMMAND, REHEARSAL)
+PLATFORMS: tuple[PlatformKind, ...] = (ANTHROPIC, OPENAI, GEMINI, COMPATIBLE, COMMAND, REHEARSAL)
 """Every kind that farebox brings; others come through the entry point `farebox.platforms`."""
 
 __all__ = ["PLATFORMS"]

@@ -13,32 +13,21 @@ from typing import Any
 import msgspec
 
 from actors.platforms.chat_quota import learned_from
-from actors.platforms.faults import error_in, fault, fault_of_answer, fault_of_cut
+from actors.platforms.faults import error_in, fault, fault_of_answer
 from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
-from actors.platforms.server_sent import ServerSent
+from actors.platforms.http_answer import UNBILLED, AnswerBody, sendable
 from farebox.core.events import QuotaLearned
 from farebox.core.platform import Ask, End, Head, Piece, Verdict
 from farebox.core.retry_after import retry_after_ms
-from farebox.core.terms import Charged, ErrorClass, Fault, Usage
+from farebox.core.terms import Charged, Fault, Usage
 from farebox.core.tokens import estimate
-
-ERROR_BYTES_MAX = 64 * 1024
-"""So much of an error answer is read."""
-BODY_BYTES_MAX = 64 * 1024 * 1024
-SHOWN_BYTES = 200
-"""So much of an answer that is none is shown."""
-_UNBILLED: frozenset[ErrorClass] = frozenset(
-    {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "invalid", "unavailable", "unsupported"}
-)
-"""A server that says one of these before any text has not run the model."""
-_REFUSED_AT_THE_DOOR = (503, 529)
 
 
 def request_body(ask: Ask, model: str, *, stream: bool, max_tokens_field: str = "max_tokens") -> bytes:
     """Return the JSON body that asks for one answer; a streamed one ends with its usage."""
-    messages = [{"role": "system", "content": _sendable(ask.system)}] if ask.system else []
+    messages = [{"role": "system", "content": sendable(ask.system)}] if ask.system else []
     body: dict[str, Any] = {"model": model} if model else {}
-    body |= {"messages": [*messages, {"role": "user", "content": _sendable(ask.prompt)}], "stream": stream}
+    body |= {"messages": [*messages, {"role": "user", "content": sendable(ask.prompt)}], "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True}
     if ask.task.max_tokens is not None:
@@ -48,66 +37,44 @@ def request_body(ask: Ask, model: str, *, stream: bool, max_tokens_field: str = 
     return msgspec.json.encode(body)
 
 
-def _sendable(text: str) -> str:
-    """Return `text` with half surrogate pairs, which no wire can carry, as question marks."""
-    return text.encode("utf-8", "replace").decode()
-
-
 class ChatReader:
     """Reads one answer. An error is known by its status, by an error object anywhere, or by the missing final word."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._head = Head(status=0)
-        self._raw = bytearray()
-        self._events: ServerSent | None = None
-        self._overflow = False
+        self._body = AnswerBody()
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._model = ""
         self._finish = ""
         self._done = False
-        self._heard = False
         self._usage: Usage | None = None
         self._fault: Fault | None = None
         self._said_no = False
 
     def head(self, head: Head) -> Sequence[Piece | QuotaLearned]:
         """Read status and headers."""
-        self._head = head
+        self._body.head = head
         return learned_from(self._ask.platform, head.headers)
 
     def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
         """Read more bytes: an event stream, or one JSON document that is read at the end."""
-        if self._events is not None:
-            if len(self._raw) < SHOWN_BYTES:
-                self._raw += data[:SHOWN_BYTES]
-            return self._take(self._events.feed(data))
-        self._overflow = self._overflow or len(self._raw) + len(data) > BODY_BYTES_MAX
-        if not self._overflow:
-            self._raw += data
-        start = bytes(self._raw[:64]).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if self._head.status >= 300 or start[:1] in {b"", b"{", b"["} or b"\xef\xbb\xbf".startswith(start[:3]):
-            return []
-        self._events = ServerSent()
-        return self._take(self._events.feed(bytes(self._raw)))
+        return self._take(self._body.feed(data))
 
     def end(self, end: End) -> Verdict:
         """Say what it came to."""
-        if self._events is not None:
-            self._take([event for event in self._events.end() if _is_whole(event.data)])
-            self._overflow = self._overflow or self._events.overflow
-        elif self._head.status >= 300:
-            return self._rejected()
-        elif self._head.status:
+        self._take(self._body.end())
+        rejected = self._body.rejection()
+        if rejected is not None:
+            return rejected
+        if self._body.is_document:
             self._document(end)
         return self._verdict(end)
 
     def _take(self, events: Sequence[Any]) -> list[Piece | QuotaLearned]:
         pieces: list[Piece | QuotaLearned] = []
         for event in events:
-            self._heard = True
             if event.data.strip() == "[DONE]":
                 self._done = True
             elif not self._done:
@@ -143,7 +110,7 @@ class ChatReader:
 
     def _document(self, end: End) -> None:
         """Read an unstreamed answer; one that broke off is left to the cut."""
-        body = parse(bytes(self._raw).decode("utf-8", "replace").removeprefix("\ufeff"))
+        body = self._body.document()
         self._usage = _usage(at(body, "usage"))
         error = error_in(body)
         if error is not None:
@@ -152,20 +119,8 @@ class ChatReader:
         elif isinstance(body, dict):
             self._model = text_at(body, "model")
             self._choice(at(body, "choices", 0), "message")
-        elif not end.cut and not self._overflow:
-            broken_off = body is None and bytes(self._raw).lstrip()[:1] in {b"{", b"["}
-            self._fault = fault(
-                "network" if broken_off else "invalid", f"The answer is no whole JSON document: {_shown(self._raw)}"
-            )
-
-    def _rejected(self) -> Verdict:
-        """Read an answer whose status says no."""
-        status, headers = self._head.status, self._head.headers
-        raw = bytes(self._raw[:ERROR_BYTES_MAX]).decode("utf-8", "replace")
-        words, message = error_in(parse(raw)) or ("", raw)
-        why = fault_of_answer(status, words, message)
-        charged: Charged = "possible" if status >= 500 and status not in _REFUSED_AT_THE_DOOR else "none"
-        return Verdict(ok=False, fault=why, charged=charged, retry_after_ms=retry_after_ms(headers))
+        elif not end.cut and not self._body.overflow:
+            self._fault = self._body.broken_document()
 
     def _verdict(self, end: End) -> Verdict:
         text = "".join(self._text)
@@ -182,7 +137,7 @@ class ChatReader:
             finish_reason=self._finish or ("stop" if why is None else ""),
             fault=why,
             charged=charged,
-            retry_after_ms=retry_after_ms(self._head.headers) if why is not None else None,
+            retry_after_ms=retry_after_ms(self._body.head.headers) if why is not None else None,
         )
 
     def _why_not(self, end: End, text: str) -> Fault | None:
@@ -192,11 +147,7 @@ class ChatReader:
             return fault("refused", "".join(self._refusal) or "The platform's content filter stopped the answer.")
         if self._finish or (self._done and text):
             return None if text and self._finish != "error" else self._empty()
-        if end.cut or self._overflow:
-            return fault_of_cut(end if end.cut else End(cut="overflow"))
-        if self._events is not None and not self._heard:
-            return fault("invalid", f"The answer is no event stream: {_shown(self._raw)}")
-        return fault("network", "The answer ended without its final word.")
+        return self._body.unfinished(end)
 
     def _empty(self) -> Fault:
         if self._finish == "error":
@@ -210,7 +161,7 @@ class ChatReader:
     def _surely_unbilled(self, end: End, why: Fault | None, text: str) -> bool:
         if text or self._reasoned() or why is None or self._finish:
             return False
-        return end.surely_unsent or (self._said_no and why.error_class in _UNBILLED)
+        return end.surely_unsent or (self._said_no and why.error_class in UNBILLED)
 
     def _reasoned(self) -> str:
         return "".join(self._reasoning)
@@ -221,15 +172,6 @@ class ChatReader:
         return Usage(
             input_tokens=estimate(self._ask.system) + estimate(self._ask.prompt), output_tokens=written, source="estimated"
         )
-
-
-def _is_whole(data: str) -> bool:
-    """Whether the last event, left open by the end of the stream, is there to its last character."""
-    return data.strip() == "[DONE]" or parse(data) is not None
-
-
-def _shown(raw: bytearray) -> str:
-    return repr(bytes(raw[:SHOWN_BYTES]).decode("utf-8", "replace"))
 
 
 def _content(content: Any) -> str:

@@ -10,6 +10,8 @@ from farebox.core.errors import BadSettings
 from farebox.core.settings import PlatformSettings
 
 _VARIABLE = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]{0,127}\Z", re.ASCII)
+_POSITIVE = re.compile(r"[1-9]\d{0,8}", re.ASCII)
+_IN_A_HEADER = re.compile(r"[!-~]{1,200}", re.ASCII)
 _LOOPBACK = re.compile(r"\A(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1)\Z", re.ASCII)
 
 
@@ -64,6 +66,22 @@ def options_are(name: str, settings: PlatformSettings, known: Mapping[str, Seque
             raise BadSettings(
                 f"platforms.{name}.options.{option} cannot be {value[:40]!r}.", hint=f"It can be: {', '.join(known[option])}."
             )
+
+
+def counts_are(name: str, settings: PlatformSettings, *options: str) -> None:
+    """Refuse an option that must be a count and is none."""
+    for option in options:
+        value = settings.options.get(option, "1")
+        if not _POSITIVE.fullmatch(value):
+            raise BadSettings(f"platforms.{name}.options.{option} must be a count from 1 on, not {value[:40]!r}.")
+
+
+def headers_are(name: str, settings: PlatformSettings, *options: str) -> None:
+    """Refuse an option that goes into a header and does not fit into one."""
+    for option in options:
+        value = settings.options.get(option, "x")
+        if not _IN_A_HEADER.fullmatch(value):
+            raise BadSettings(f"platforms.{name}.options.{option} {value[:40]!r} fits into no header.")
 
 
 def variables_are(name: str, text: str) -> tuple[str, ...]:

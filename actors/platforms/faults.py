@@ -29,8 +29,10 @@ _NO_KEY = re.compile(
     re.IGNORECASE,
 )
 _REFUSED = re.compile(
-    r"content_filter|content_policy|content management policy|PROHIBITED_CONTENT|\bSAFETY\b|\brefusal\b", re.IGNORECASE
+    r"content_filter|content_policy|invalid_prompt|content management policy|PROHIBITED_CONTENT|\bSAFETY\b|\brefusal\b",
+    re.IGNORECASE,
 )
+_NO_MODEL = re.compile(r"model_not_found|DeploymentNotFound", re.IGNORECASE)
 _BUSY = re.compile(r"rate_limit|rate limit|too many requests|\b429\b", re.IGNORECASE)
 _DOWN = re.compile(r"server_error|internal error|overloaded|unavailable|\b50[0-9]\b|\b529\b", re.IGNORECASE)
 _WORDS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
@@ -38,6 +40,7 @@ _WORDS: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
     (_EXHAUSTED, "quota_exhausted"),
     (_NO_KEY, "auth_missing"),
     (_REFUSED, "refused"),
+    (_NO_MODEL, "unavailable"),
 )
 _STATUS: dict[int, ErrorClass] = {
     401: "auth_missing",
