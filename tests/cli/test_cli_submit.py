@@ -12,7 +12,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from farebox.cli.answer import cost, footer
+from farebox.cli.answer_shown import cost, footer
 from farebox.core import events, wire
 from farebox.core.results import CostShown, ErrorShown, Result, UsageShown
 

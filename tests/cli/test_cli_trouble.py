@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from farebox import api
-from farebox.cli import answer, status, trouble
+from farebox.cli import answer_shown, status, trouble
 from farebox.cli.options import Common
 from farebox.core.errors import NotReachable
 from farebox.core.subjects import API
@@ -94,7 +94,7 @@ async def test_an_engine_that_does_not_answer_says_nothing_about_itself(store, c
 
 
 def test_a_task_that_the_log_has_not_taken_yet_is_told_from_one_that_waits(cli, store, monkeypatch):
-    monkeypatch.setattr(answer, "SILENCE_S", 0.02)
+    monkeypatch.setattr(answer_shown, "SILENCE_S", 0.02)
     left = [Fate.LOST] * 3
     store._fate = lambda _: left.pop() if left else Fate.ARRIVES
     ran = cli("submit", "hello", "--no-stream")

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "batch": "Run many tasks from a file and collect their results.",
     "status": "Show what runs and what ran, or one task.",
     "cancel": "Cancel tasks.",
+    "answer": "Answer a task that waits for a person.",
     "decide": "Say what becomes of a task that was interrupted: retry, fail or accept.",
     "dead": "Show facts that stopped, and put them back to work.",
     "spool": "Show paid answers that the log knows nothing of, and get them out.",

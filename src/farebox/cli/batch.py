@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from farebox.aggregate import Aggregate
 from farebox.batch import Batch
 from farebox.cli import session
-from farebox.cli.answer import why
+from farebox.cli.answer_shown import why
 from farebox.cli.options import DEFAULT, Common, no_option
 from farebox.cli.output import document, line, note, one_line
 from farebox.cli.progress import progress

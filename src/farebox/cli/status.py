@@ -104,7 +104,7 @@ def card(found: Mapping[str, Any], *, output: bool = False) -> list[str]:
     result = flat(found)
     lines = [f"task {result['task_id']} · {result['status']}"]
     for name, value in result.items():
-        if name not in {"schema", "task_id", "status", "output", "partial_output", "decision"} and value not in (
+        if name not in {"schema", "task_id", "status", "output", "partial_output", "decision", "question"} and value not in (
             None,
             "",
             [],
@@ -114,6 +114,8 @@ def card(found: Mapping[str, Any], *, output: bool = False) -> list[str]:
             lines += _shown(name, value)
     if result.get("decision"):
         lines.append(attention.question(result["decision"]))
+    if result.get("question"):
+        lines += [attention.asked(result["question"]), "", *printable(result["question"]["prompt"]).splitlines()]
     text = str(result.get("output") or result.get("partial_output") or "")
     if text:
         lines += ["", *(printable(text).splitlines() if output else [one_line(text, max(20, width() - 1))])]

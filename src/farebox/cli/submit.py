@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 
 from farebox.cli import session
-from farebox.cli.answer import AnswerOutput, footer
+from farebox.cli.answer_shown import AnswerOutput, footer
 from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
 from farebox.cli.output import document, is_terminal, line, note
 from farebox.cli.task_options import NO_OPTIONS, TaskOptions

@@ -67,7 +67,13 @@ class InlineCall(Struct, frozen=True, kw_only=True):
     chunks: tuple[bytes, ...] = ()
 
 
-Call = HttpCall | ProcessCall | InlineCall
+class PersonCall(Struct, frozen=True, kw_only=True):
+    """Somebody is asked: the answer is a fact that a client says (TaskAnswered). They get `wait_s`, and no clock besides."""
+
+    wait_s: float
+
+
+Call = HttpCall | ProcessCall | InlineCall | PersonCall
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -179,14 +185,15 @@ class Talker(Reader, Protocol):
 class Probe(Struct, frozen=True, kw_only=True):
     """How to find out whether a platform is there: something to call, or a program to look up on PATH.
 
-    `ask` are command lines of that program (without its name) that cost nothing, as `--version`; `paths` files whose being
-    there tells something (`~` is the user's home). They are looked for, never read: they may hold somebody's login.
+    `ask` are command lines of that program (without its name) that cost nothing, as `--version`, asked with the variables of
+    `keep` and `environment`; `paths` files whose being there tells something (`~` is the user's home). They are looked for, never read: they may hold somebody's login.
     """
 
     call: HttpCall | None = None
     program: str = ""
     ask: tuple[tuple[str, ...], ...] = ()
     keep: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
     paths: tuple[str, ...] = ()
     timeout_s: float = 1.5
 

@@ -12,6 +12,8 @@ from farebox.core.terms import Billing, OnInterrupt
 
 LONG_S = 1800.0
 """An attempt that may take so long is not repeated unasked after an interruption."""
+AGENTS = frozenset({"claude-code", "codex", "gemini-cli", "antigravity"})
+"""Programs that may change files where they are given a directory."""
 TIERS: dict[str, int] = {"free": 0, "rehearsal": 0, "plan": 1, "metered": 2}
 
 
@@ -47,7 +49,12 @@ class PlatformSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, fo
 
     def policy_for(self, timeout_s: float) -> OnInterrupt:
         """Return what happens to an interrupted attempt that may take `timeout_s`: nobody pays for a long one twice unasked."""
-        return self.on_interrupt or ("ask" if self.kind == "command" or timeout_s >= LONG_S else "retry")
+        if self.on_interrupt is not None:
+            return self.on_interrupt
+        if self.kind == "interactive":
+            return "retry"  # Whoever was asked is simply asked again.
+        works_on_files = self.kind == "command" or (self.kind in AGENTS and bool(self.options.get("directory")))
+        return "ask" if works_on_files or timeout_s >= LONG_S else "retry"
 
 
 class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

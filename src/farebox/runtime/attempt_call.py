@@ -23,6 +23,7 @@ from farebox.log.port import Log
 from farebox.runtime import secrecy
 from farebox.runtime.caller import Called, call, keys_of
 from farebox.runtime.intake import OnLearned
+from farebox.runtime.person_call import Person
 
 log_ = logging.getLogger("farebox.worker")
 
@@ -122,6 +123,7 @@ class AttemptCall:
             cancelled=cancelled,
             environ=self._environ,
             on_learned=None if self._on_learned is None else self._learn,
+            person=Person(self._log, self._started),
         )
 
     def _learn(self, fact: QuotaLearned) -> None:

@@ -21,6 +21,7 @@ from farebox.core.platform import (
     End,
     HttpCall,
     InlineCall,
+    PersonCall,
     PlatformKind,
     Probe,
     ProbeAnswer,
@@ -34,6 +35,7 @@ from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord
 from farebox.runtime import http_call, secrecy
 from farebox.runtime.intake import Intake, OnLearned, OnPiece
+from farebox.runtime.person_call import Person
 from farebox.runtime.watch import Limits
 
 STDERR_TAIL_CHARS = 32 * 1024
@@ -61,10 +63,13 @@ async def call(
     cancelled: asyncio.Event,
     environ: Mapping[str, str],
     on_learned: OnLearned | None = None,
+    person: Person | None = None,
 ) -> Called:
     """Make one call and return what it came to.
 
     `on_piece` gets the text as it streams, and may hold the source back; `on_learned` what is told about quota, at once.
+    `person` is who answers a PersonCall.
+
     It ends when the platform ends it, when `cancelled` is set or when one of the three times (seconds) is over: in all, until
     the first byte, between two bytes. Nothing is raised for what a platform does. On asyncio cancellation all is closed and
     killed before CancelledError goes on.
@@ -79,6 +84,9 @@ async def call(
             end, records = await http_call.run(call, intake, limits, cancelled, environ)
         case ProcessCall():
             end, records = await _run_program(call, intake, limits, cancelled, environ)
+        case PersonCall():
+            assert person is not None, "who asks a person knows where answers come from"
+            end = await person.run(call, intake, cancelled)
         case InlineCall():
             end = _take(call, intake, cancelled)
     verdict = _without_secrets(intake.end(_told(end, known)), known)

@@ -49,6 +49,7 @@ _WORKERS = ("adapter", "late")
 _FOLLOWERS = tuple(writer for writer in WRITERS if writer not in {"engine", "client", *_WORKERS})
 _RESULTS = (f"{LOG}.*.completed.>", f"{LOG}.cost.recorded.>", f"{LOG}.aggregator.batch_completed.>")
 _CANCELS = f"{LOG}.client.cancel_requested.>"
+_ANSWERS = f"{LOG}.client.answered.>"
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -135,7 +136,7 @@ def _engine(lanes: Sequence[str]) -> User:
             *(f"CONSUMER.INFO.{STREAM}.{name}" for name in durables),
             *(f"STREAM.INFO.{name}" for name in (STREAM, LIVE_STREAM, DEAD_STREAM, BUCKET_STREAM)),
         ),
-        hears=(f"{API}.>", _CANCELS),
+        hears=(f"{API}.>", _CANCELS, _ANSWERS),
     )
 
 
@@ -160,7 +161,7 @@ def _adapter(lane: str) -> User:
         says=(*own, _live(lane), *_reads((*own, *needed)), _ack(name), *_keeps_blobs()),
         draws=(_next(name),),
         controls=(f"CONSUMER.INFO.{STREAM}.{name}",),
-        hears=(_CANCELS,),
+        hears=(_CANCELS, _ANSWERS),
     )
 
 

@@ -17,7 +17,7 @@ from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadInp
 from farebox.core.events import PlatformReported, TaskCancelRequested, TaskSubmitted
 from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
-from farebox.runtime import decisions, secrecy
+from farebox.runtime import decisions, persons, secrecy
 from farebox.runtime.board import Board
 from farebox.runtime.dead import BEHIND_S, DeadLetters, alarm
 from farebox.runtime.mind import Mind
@@ -241,7 +241,8 @@ class Service:
             if card is None:
                 raise BadInput(f"There is no task {task!r}.", hint="See: farebox status", code="FB409")
             asked = await decisions.shown(self._minds, self._projection, str(card["result"]["task_id"]))
-            return {"schema": "farebox.task/1", **card, "decision": asked[0] if asked else None}
+            question_asked = await persons.of_task(self._log, card["result"], self._settings.platforms)
+            return {"schema": "farebox.task/1", **card, "decision": asked[0] if asked else None, "question": question_asked}
         limit, state = int(question.get("limit") or 20), str(question.get("state") or "")
         tasks = await self._projection.ask(lambda: views.tasks(limit=limit, state=state))
         letters = await self._dead.all()
@@ -251,6 +252,7 @@ class Service:
             "unfinished": await self._projection.ask(views.unfinished),
             "tasks": tasks,
             "decisions": await decisions.shown(self._minds, self._projection),
+            "questions": await persons.shown(self._log, self._projection, self._settings.platforms),
             "dead": [msgspec.to_builtins(letter) for letter in letters if letter.open][:LETTERS_SHOWN],
             "alarm": alarm(letters),
             "unclaimed": self._unclaimed(),
