@@ -1,7 +1,8 @@
 """Everything that one started program has begotten, and how to end it: its group, its descendants, those that hid.
 
 A process that left the group by setsid is found as a descendant, or, if its parents are gone too, by a variable that the
-whole family carries in its environment. A process id alone is never believed: psutil compares its start time.
+whole family carries in its environment. On Linux a guardian (launcher.py) keeps all of it below itself and ends what is left
+when its relay dies: it must not be killed before. A process id alone is never believed: psutil compares its start time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import secrets
 import signal
 
 import psutil
+
+from farebox.runtime import launcher
 
 MARK = "FAREBOX_CALL"
 """The environment variable that names the call; its value begins with the owner's process id and start time."""
@@ -78,7 +81,15 @@ def _mark_of(process: psutil.Process) -> str:
 
 def _killed(process: psutil.Process) -> bool:
     try:
+        if _is_guardian(process):
+            process.resume()  # it has work to do, should somebody have stopped it
+            return False
         process.kill()
     except psutil.Error:
         return False
     return True
+
+
+def _is_guardian(process: psutil.Process) -> bool:
+    """Whether it is one of our launcher's own processes, which end by themselves when the relay dies."""
+    return launcher.__file__ in process.cmdline()[:4]

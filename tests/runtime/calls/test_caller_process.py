@@ -150,9 +150,11 @@ async def test_no_descriptor_of_ours_is_inherited(call, tmp_path):
 
 
 async def test_a_program_runs_in_its_directory_in_a_session_of_its_own_with_usual_signals(call, tmp_path):
-    script = "import os, json; print(json.dumps([os.getcwd(), os.getsid(0) == os.getpid()]))"
+    script = "import os, json; print(json.dumps([os.getcwd(), os.getsid(0) == os.getpgrp(), os.getsid(0)]))"
     called = await call(python(script, options={"directory": str(tmp_path)}))
-    assert json.loads(called.text) == [str(tmp_path), True]
+    directory, own, session = json.loads(called.text)
+    assert (directory, own) == (str(tmp_path), True)
+    assert session != os.getsid(0)
     pipes = await call(shell("grep SigIgn /proc/self/status"))
     assert int(pipes.text.split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
 
@@ -221,6 +223,40 @@ async def test_a_child_that_dropped_its_mark_is_found_by_its_family(soon, cancel
         shell('env -i /usr/bin/setsid /bin/sh -c "echo \\$\\$; exec /bin/sleep 30" & wait')
     )
     await soon(lambda: is_gone(int(called.text)))
+
+
+HIDES = "env -i /usr/bin/setsid /bin/sh -c '/usr/bin/setsid /bin/sh -c \"echo \\$\\$; exec /bin/sleep 30\" & exit 0'"
+"""Leaves group, session, family (its parents end) and mark (an empty environment), and says its process id."""
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+
+
+@LINUX
+@pytest.mark.fault(46)
+async def test_a_child_that_left_everything_ends_with_a_cancel(soon, cancel_after_first_piece):
+    called, took_s = await cancel_after_first_piece(shell(f"{HIDES}; sleep 30"))
+    assert took_s < 1.5
+    await soon(lambda: is_gone(int(called.text)))
+
+
+@LINUX
+@pytest.mark.fault(46)
+async def test_a_program_that_is_asked_to_stop_leaves_nobody_behind_who_hides(soon, cancel_after_first_piece):
+    hides = HIDES.replace("'", "'\\''")
+    script = f"trap '{hides}; sleep 0.2; exit 0' INT; echo begun; while :; do sleep 0.05; done"
+    called, took_s = await cancel_after_first_piece(shell(script))
+    assert took_s < 1.5
+    begun, pid = called.text.split()
+    assert begun == "begun"
+    await soon(lambda: is_gone(int(pid)))
+
+
+@LINUX
+async def test_what_a_program_left_running_on_purpose_outlives_its_good_end(call):
+    called = await call(shell(f"{HIDES}; sleep 0.3"))
+    assert called.verdict.ok
+    left = psutil.Process(int(called.text))
+    assert left.is_running()
+    left.kill()
 
 
 async def test_a_program_that_ends_on_sigint_says_its_last_words(cancel_after_first_piece):

@@ -1,6 +1,7 @@
 """Who dies with whom: a program with its engine, and what outlives both at the next start."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -37,11 +38,18 @@ def test_the_launcher_does_not_start_for_a_parent_that_is_gone():
     assert start_launcher("/bin/echo", "echo", "hello", parent=1).returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_launcher_ends_as_its_program_did(number):
+    assert start_launcher("/bin/sh", "sh", "-c", "exit 7").returncode == 7
+    assert start_launcher("/bin/sh", "sh", "-c", f"kill -{number:d} $$").returncode == -number
+
+
 def test_the_launcher_says_what_it_cannot_start():
     done = start_launcher("/no/such/program", "x")
     assert (done.returncode, done.stderr) == (126, "/no/such/program: No such file or directory\n")
 
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 KILLED_ENGINE = """
 import asyncio, os, sys
 from farebox.core.platform import ProcessCall
@@ -55,12 +63,13 @@ asyncio.run(caller.call(ProcessCall(argv=("sh", "-c", sys.argv[1])), Reader(), t
 """
 
 
-def killed_engine(script):
+def killed_engine(script, before=lambda _pids: None):
     """Start a process that calls a program, kill it with SIGKILL, and return the pids that the program printed."""
     engine = subprocess.Popen([sys.executable, "-c", KILLED_ENGINE, script], stdout=subprocess.PIPE, text=True)
     assert engine.stdout is not None
     with engine.stdout:
         pids = [int(pid) for pid in engine.stdout.readline().split()]
+        before(pids)
         engine.kill()
         engine.wait()
     return pids
@@ -72,14 +81,58 @@ async def test_a_program_ends_with_an_engine_that_is_killed(soon):
     await soon(lambda: is_gone(pid))
 
 
+HIDES = "env -i /usr/bin/setsid /bin/sh -c '/usr/bin/setsid /bin/sh -c \"echo \\$\\$; exec /bin/sleep 30\" & exit 0'"
+"""Leaves group, session, family (its parents end) and mark (an empty environment), and says its process id."""
+BEGETS = (
+    "import os, time\nprint(os.getpid(), flush=True)\nwhile True:\n  if os.fork(): time.sleep(0.02); os._exit(0)\n  os.setsid()"
+)
+"""A process that is another one, in another session, fifty times a second."""
+
+
+@LINUX
+@pytest.mark.fault(46, 52)
+@pytest.mark.parametrize("script", ["setsid sleep 30 & echo $!; wait", f"{HIDES}; sleep 30"], ids=["left", "left and hides"])
+async def test_whatever_a_program_begot_ends_with_an_engine_that_is_killed(soon, script):
+    (child,) = killed_engine(script)
+    await soon(lambda: is_gone(child))
+    assert end_orphans() == 0
+
+
+@LINUX
+@pytest.mark.fault(46)
+async def test_who_begets_others_while_he_is_ended_is_ended_all_the_same(soon, tmp_path):
+    program = tmp_path / "begets.py"
+    program.write_text(BEGETS)
+    killed_engine(f"exec {sys.executable} -I -S {program}")
+    await soon(lambda: not any(str(program) in line for line in command_lines()))
+
+
+def command_lines():
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            yield " ".join(process.cmdline())
+
+
+@LINUX
 @pytest.mark.fault(52)
-async def test_what_outlives_a_killed_engine_is_swept_at_the_next_start(soon):
-    pid, child = killed_engine("setsid sleep 30 & echo $$ $!; wait")
-    await soon(lambda: is_gone(pid))
+async def test_what_outlives_a_killed_engine_and_its_guardian_is_swept_at_the_next_start(soon):
+    script = "setsid sleep 30 & echo $! $PPID; wait"
+    child, guardian = killed_engine(script, before=lambda pids: os.kill(pids[1], signal.SIGKILL))
+    await soon(lambda: is_gone(guardian))
     assert not is_gone(child)
     assert end_orphans() == 1
     await soon(lambda: is_gone(child))
     assert end_orphans() == 0
+
+
+@LINUX
+async def test_a_guardian_is_not_killed_before_its_work_is_done(soon):
+    (pid,) = killed_engine("echo $PPID; sleep 30", before=lambda pids: os.kill(pids[0], signal.SIGSTOP))
+    guardian = psutil.Process(pid)
+    await asyncio.sleep(0.05)
+    assert guardian.status() == psutil.STATUS_STOPPED
+    end_orphans()
+    await soon(lambda: is_gone(pid))
 
 
 async def test_programs_of_a_living_engine_are_not_swept(call, soon):
