@@ -115,13 +115,7 @@ class Scene:
         return {int(seq): fact_id for seq, fact_id, at_s in told if float(at_s) < before_s}
 
     async def start_adapter(self, number: int, url: str, accident: dict | None = None) -> None:
-        """Start an adapter of the platform in a process of its own; again, like a supervisor, while there is no server."""
-        async with asyncio.timeout(READY_S):
-            while "error" in json.loads(await self._started_adapter(number, url, accident)):
-                await self.adapters[number].wait()
-
-    async def _started_adapter(self, number: int, url: str, accident: dict | None) -> bytes:
-        """Start one with a store of its own and return its first word."""
+        """Start an adapter of the platform in a process and with a store of its own; it waits for a server by itself."""
         folder = self.folder / f"adapter-{number}"
         folder.mkdir(exist_ok=True)
         with (folder / "log").open("ab") as log:
@@ -132,8 +126,7 @@ class Scene:
             )  # fmt: skip
         self.adapters[number] = process
         line = await asyncio.wait_for(process.stdout.readline(), READY_S)
-        assert line, (folder / "log").read_text()
-        return line
+        assert b'"only"' in line, (folder / "log").read_text()
 
     async def kill_adapter(self, number: int) -> None:
         self.adapters[number].kill()

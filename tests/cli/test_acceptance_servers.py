@@ -144,6 +144,7 @@ def test_an_adapter_that_is_there_before_its_server_waits_and_then_works(farebox
         server.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signal_number", "parts"), [(signal.SIGINT, ALONE), (signal.SIGTERM, ("up", "--json"))], ids=["ctrl-c, alone", "sigterm"]
 )
