@@ -1,8 +1,9 @@
 """The settings that `codex` gets from us, each a line of its config.toml: no tools and few words for a task of text. Pure.
 
-A prompt of two letters costs 5 KB of request in this lean form and 40 KB as codex comes (0.169.0, without a model it knows).
-`features.unbounded_connection_retries` is on by default and waits for ever for a server that is not there. The retries of the
-built-in provider cannot be switched off; those of a provider of ours are. Seen 2026-11-21.
+A prompt of two letters is a request of 1.7 KB in this lean form (gpt-5; 11 KB where the model has code mode, as gpt-6-sol) and
+39 KB as codex comes. `features.unbounded_connection_retries` is on by default and waits for ever for a server that is not
+there. The retries of the built-in provider cannot be switched off, those of ours can. All of it is accepted by
+`--strict-config`; 0.169.0, 2026-11-21.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ _ALWAYS = (
     "shell_environment_policy.ignore_default_excludes=false",  # What codex runs does not see keys.
 )
 _FEATURES = (
-    "plugins", "apps", "remote_plugin", "shell_tool", "unified_exec", "multi_agent", "goals", "image_generation", "view_image",
+    "plugins", "apps", "remote_plugin", "shell_tool", "unified_exec", "goals", "image_generation", "view_image",
     "code_mode_host", "sleep_tool", "skill_search", "tool_suggest", "hooks",
 )  # fmt: skip
 _TOOLS_OFF = (
     *(f"features.{name}=false" for name in _FEATURES),
     'web_search="disabled"',
+    "agents.enabled=false",
     "tools.experimental_request_user_input.enabled=false",
     "tools.update_plan.enabled=false",
 )

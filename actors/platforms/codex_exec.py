@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.platforms.codex_lines import LINE_BYTES_MAX, UNBILLED, Lines, fault_of_prose, files_of, usage_of, wait_ms
+from actors.platforms.codex_lines import (
+    LINE_BYTES_MAX,
+    TOO_LARGE,
+    Lines,
+    fault_of_prose,
+    files_of,
+    turned_away,
+    usage_of,
+    wait_ms,
+)
 from actors.platforms.faults import fault, fault_of_cut
 from actors.platforms.foreign_json import at, text_at
 from actors.platforms.plain_text import estimated
@@ -82,9 +91,10 @@ class ExecReader:
             return fault_of_cut(End(cut="overflow", detail=f"A line passed {LINE_BYTES_MAX} bytes."))
         if not kind or (end.exit_code != 0 and not end.cut):
             said = end.stderr_tail[-800:] or self._lines.garbage
+            if TOO_LARGE in said:
+                return fault("context_too_long", said)
             return fault("crashed", f"The program ended (exit code {end.exit_code}) without its final word. {said}")
         return None if self._messages else fault("refused", "The turn ended without an answer: the model refused, or had none.")
 
     def _charged(self, end: End, why: Fault | None) -> Charged:
-        refused = why is not None and why.error_class in UNBILLED
-        return "none" if not self._messages and (end.surely_unsent or refused) else "possible"
+        return "none" if not self._messages and (end.surely_unsent or turned_away(why)) else "possible"

@@ -18,10 +18,12 @@ from farebox.core.terms import ErrorClass, Fault, Usage
 LINE_BYTES_MAX = 16 * 1024 * 1024
 """The prompt is repeated in one line, and the answer in another."""
 SHOWN_CHARS = 200
-UNBILLED: frozenset[ErrorClass] = frozenset(
-    {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "unavailable", "unsupported"}
+TOO_LARGE = "exceeds the maximum length"
+"""Said of a prompt above 1,048,576 characters, before anything is sent."""
+_UNBILLED: frozenset[ErrorClass] = frozenset(
+    {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "unavailable"}
 )
-"""Who is told one of these before any text has not been served."""
+_AT_THE_DOOR = re.compile(r"at capacity|status (?:503|529)\b", re.ASCII)
 _INFO: dict[str, ErrorClass] = {
     "contextWindowExceeded": "context_too_long",
     "sessionBudgetExceeded": "quota_exhausted",
@@ -46,7 +48,7 @@ _PROSE: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
     (re.compile(r"high demand|at capacity", re.IGNORECASE), "server_error"),
     (re.compile(r"quota exceeded", re.IGNORECASE), "quota_exhausted"),
     (re.compile(r"do not have access to it", re.IGNORECASE), "unavailable"),
-    (re.compile(r"exceeds the maximum length", re.IGNORECASE), "context_too_long"),
+    (re.compile(TOO_LARGE), "context_too_long"),
 )
 _STATUS = re.compile(r"(?:unexpected|last) status:? (\d{3})\b", re.ASCII)
 _WAIT = re.compile(r"try again in (\d{1,9}(?:\.\d{1,6})?) ?(ms|s)\b", re.ASCII)
@@ -110,6 +112,11 @@ def wait_ms(message: str) -> int | None:
     """Return how long a message like `Please try again in 11.054s` asks to wait, None where it does not."""
     found = _WAIT.search(message)
     return int(Decimal(found[1]) * _MILLIS[found[2]]) if found else None
+
+
+def turned_away(why: Fault | None) -> bool:
+    """Say whether who is told this before any text has surely not been served: no model ran."""
+    return why is not None and (why.error_class in _UNBILLED or bool(_AT_THE_DOOR.search(why.message)))
 
 
 def usage_of(*counts: Any) -> Usage | None:

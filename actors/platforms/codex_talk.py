@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from actors.platforms.codex_answers import answer_to
-from actors.platforms.codex_lines import LINE_BYTES_MAX, UNBILLED, Lines, fault_of_info, files_of, usage_of, wait_ms
+from actors.platforms.codex_lines import LINE_BYTES_MAX, Lines, fault_of_info, files_of, turned_away, usage_of, wait_ms
 from actors.platforms.codex_quota import PlanLimits
 from actors.platforms.faults import fault, fault_of_cut
 from actors.platforms.foreign_json import at, count_at, text_at
@@ -223,8 +223,7 @@ class TalkReader:
     def _charged(self, end: End, why: Fault | None) -> Charged:
         if end.surely_unsent or not self._asked:
             return "none"
-        refused = why is not None and why.error_class in UNBILLED
-        return "none" if refused and not self._text else "possible"
+        return "none" if turned_away(why) and not self._text else "possible"
 
 
 def _who_does_not_pay(result: Any) -> Fault | None:
