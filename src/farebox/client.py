@@ -168,7 +168,7 @@ class Client:
 
     async def result_whole(self, handle: Handle) -> Result:
         """Return the present result of a task with contents that are too large for one answer."""
-        return await self._whole(await self.result_now(handle.chain_id, handle.task_id))
+        return await self.whole(await self.result_now(handle.chain_id, handle.task_id))
 
     async def wait_for(self, handle: Handle) -> Result:
         """Return the result of a task when it has ended and is charged. Raises NotReachable after `patience_s`."""
@@ -176,7 +176,7 @@ class Client:
         while True:
             answer = await self._asked(handle, patience)
             if answer is not None and answer.settled():
-                return await self._whole(answer)
+                return await self.whole(answer)
             if answer is not None and answer.status == "unknown" and handle.say_again is not None:
                 # It was acknowledged, and a power cut under `100ms` took it, or an older log was put back. Saying it twice is
                 # harmless.
@@ -210,8 +210,8 @@ class Client:
             heard.cancel()
             await asyncio.gather(asking, heard, return_exceptions=True)
 
-    async def _whole(self, answer: Answer) -> Result:
-        """Fetch contents that were too large for the answer."""
+    async def whole(self, answer: Answer) -> Result:
+        """Return the result of an answer, with contents that were too large for it."""
         output = answer.output
         partial = answer.partial_output
         if answer.output_ref is not None:

@@ -66,7 +66,7 @@ class ScriptedEngine:
         self._following = asyncio.create_task(self._follow())
         async with self.news:
             await self.news.wait_for(lambda: self.seq >= past)
-        for name in ("result", "status", "costs", "batch", "platforms", "replay", "info"):
+        for name in ("result", "results", "status", "costs", "batch", "platforms", "replay", "info"):
             await self.log.serve(f"{subjects.API}.{name}", self._answering(name))
 
     async def stop(self) -> None:
@@ -188,6 +188,12 @@ class ScriptedEngine:
             async with asyncio.timeout(question["wait_s"]), self.news:
                 await self.news.wait_for(lambda: self._settled(name))
         return self._document(question["chain"], name)
+
+    async def _results(self, question) -> dict:
+        """Two at a time, so that many pages are asked for."""
+        ends = sorted((end.seq, end.chain, end.task) for end in self.ends.values() if end.batch == question["batch"])
+        rows = [{"seq": seq, **self._document(chain, task)} for seq, chain, task in ends if seq > question["after"]]
+        return {"schema": "farebox.results/1", "results": rows[:2]}
 
     def _settled(self, name: str) -> bool:
         end = self.ends.get(name)

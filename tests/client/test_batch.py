@@ -232,3 +232,13 @@ def test_unknown_costs_are_counted_and_never_zero():
     assert list(total.platforms) == ["-"]
     assert aggregate([]).success_rate is None
     assert UsageShown().output_tokens is None
+
+
+async def test_a_resumed_batch_asks_for_what_ended_before_in_pages_and_not_one_by_one(fb, engine):
+    done = fb.batch([f"prompt {number}" for number in range(8)], batch_id="b9")
+    before = {result.task_id: result async for result in done}
+    engine.asked.clear()
+    again = fb.batch(resume="b9")
+    assert {result.task_id: result async for result in again} == before
+    assert engine.asked.count("results") == 5, "four pages of two, and an empty one"
+    assert "result" not in engine.asked
