@@ -53,7 +53,7 @@ async def run(call: ProcessCall, intake: Intake, limits: Limits, cancelled: asyn
 
 async def ask(program: str, probe: Probe, environ: Mapping[str, str]) -> tuple[ProgramAnswer, ...]:
     """Ask an installed program what costs nothing, all questions at once; who does not answer in time is ended."""
-    calls = (ProcessCall(argv=(program, *words), keep=probe.keep) for words in probe.ask)
+    calls = (ProcessCall(argv=(program, *words), keep=probe.keep, environment=probe.environment) for words in probe.ask)
     return tuple(await asyncio.gather(*(_answer(call, probe.timeout_s, environ) for call in calls)))
 
 
