@@ -11,7 +11,7 @@ Default ports: ollama.com, lmstudio.ai, github.com/ggml-org/llama.cpp, docs.vllm
 from __future__ import annotations
 
 from actors.platforms.chat import ChatReader, request_body
-from actors.platforms.checks import key_is_safe, options_are, url_works, without
+from actors.platforms.checks import is_loopback, key_is_safe, options_are, url_works, without
 from actors.platforms.foreign_json import at, items_at, parse, text_at
 from farebox.core.errors import BadSettings
 from farebox.core.events import PlatformReported
@@ -71,13 +71,17 @@ def read_models(name: str, settings: PlatformSettings, answer: ProbeAnswer) -> P
         return PlatformReported(platform=name, detail=f"{settings.key_env} is not set", mend=f"export {settings.key_env}=…")
     if answer.fault or not answer.status:
         detail = f"nobody answers at {settings.url}" + (f" ({answer.fault[:200]})" if answer.fault else "")
-        return PlatformReported(platform=name, detail=detail, mend=_STARTS.get(name, "Start the server."))
+        return PlatformReported(platform=name, detail=detail, mend=_STARTS.get(name) or _reach(name, settings))
     if answer.status in {401, 403}:
         mend = f"Check {settings.key_env}" if settings.key_env else f"Set platforms.{name}.key_env"
         return PlatformReported(platform=name, detail=f"the key was refused ({answer.status})", mend=mend)
     if answer.status >= 500:
         return PlatformReported(platform=name, detail=f"the server says {answer.status}", mend="Try again later.")
     return _listed(name, settings, answer)
+
+
+def _reach(name: str, settings: PlatformSettings) -> str:
+    return "Start the server." if is_loopback(settings.url) else f"Look at the network, or at platforms.{name}.url"
 
 
 def _listed(name: str, settings: PlatformSettings, answer: ProbeAnswer) -> PlatformReported:

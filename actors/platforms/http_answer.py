@@ -77,7 +77,7 @@ class AnswerBody:
 
     def broken_document(self) -> Fault:
         """Return why an answer that came whole and is no JSON object is none."""
-        broken_off = bytes(self._raw).lstrip()[:1] in {b"{", b"["} and self.document() is None
+        broken_off = self._says_stream or (bytes(self._raw).lstrip()[:1] in {b"{", b"["} and self.document() is None)
         return fault("network" if broken_off else "invalid", f"The answer is no whole JSON document: {self._shown()}")
 
     def rejection(self) -> Verdict | None:
@@ -95,9 +95,14 @@ class AnswerBody:
         """Return why an answer is none that has no final word."""
         if end.cut or self.overflow:
             return fault_of_cut(end if end.cut else End(cut="overflow"))
-        if self._events is not None and not self.heard:
+        if self._events is not None and not self.heard and not self._says_stream:
             return fault("invalid", f"The answer is no event stream: {self._shown()}")
         return fault("network", "The answer ended without its final word.")
+
+    @property
+    def _says_stream(self) -> bool:
+        """Whether the headers promise an event stream: what is none then was cut off before its first event."""
+        return self.head.headers.get("content-type", "").startswith("text/event-stream")
 
     def _hear(self, events: list[Event]) -> list[Event]:
         self.heard = self.heard or bool(events)
