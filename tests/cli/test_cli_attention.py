@@ -234,6 +234,18 @@ def test_many_parked_tasks_are_counted_not_listed():
     ]
 
 
+def test_an_actor_that_stopped_and_a_broken_chain_have_a_line_of_their_own():
+    halted = {"seq": 7, "kind": "halted", "who": "quota", "task": "", "reason": "KeyError: 'x'."}
+    unchained = {"seq": 8, "kind": "unchained", "who": "router", "task": "t8", "reason": "FB809 it follows none"}
+    told = attention.lines({"dead": [unchained, halted, {**halted, "seq": 6, "who": "router"}]})
+    assert told == [
+        "! quota gives nobody a slot any more since fact 7 (KeyError: 'x'); what runs goes on: farebox dead show 7",
+        "! router decides about nothing any more since fact 6 (KeyError: 'x'); what runs goes on: farebox dead show 6",
+        "! task t8 is stopped at fact 8, which follows one that is not there (FB809): farebox dead show 8",
+        "! 1 fact is stopped, and what hangs on it: farebox dead list",
+    ]
+
+
 def test_what_may_have_been_paid_is_never_a_zero_that_nobody_knows():
     assert cells.at_most({"billing": "metered", "possible_usd": "0.0042"}) == "at most $0.0042"
     assert cells.at_most({"billing": "metered", "possible_usd": None}) == "an unknown amount"

@@ -89,3 +89,17 @@ def test_the_oldest_of_too_many_ended_tasks_goes() -> None:
         board.hear(e.TaskCompleted(**place, status="cancelled", seq=2))
     assert board.result("c1", "t1") is None
     assert board.result("c1", "t2") is not None
+
+
+async def test_what_the_board_cannot_fold_is_the_ledgers_and_nobody_waits_for_it(caplog) -> None:
+    board = Board()
+    board.hear(e.TaskSubmitted(**TASK, seq=1))
+    waiting = asyncio.create_task(board.settled("c1", "t1", 5))
+    await asyncio.sleep(0)
+    board._rows["c1", "t1"].tries = None  # type: ignore[assignment]  # so that folding breaks
+    board.hear(e.TaskStarted(**LANE, seq=2))
+    assert not await waiting
+    assert board.known("c1", "t1") is None
+    assert "fact 2 cannot be shown from memory" in caplog.text
+    ended(board)
+    assert board.result("c1", "t1") is None

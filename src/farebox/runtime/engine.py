@@ -287,7 +287,7 @@ class Engine:
 
         Who has not read yet what was stored a moment ago looks idle, too: the ends of those attempts have to be read first.
         """
-        for _ in range(round(SETTLE_S / LOOK_AGAIN_S)):
+        for _ in range(0 if self._following is None or self._following.done() else round(SETTLE_S / LOOK_AGAIN_S)):
             read = self._follower is None or self._follower.seq >= self._acknowledged
             if read and all(mind.idle for mind in self.minds):
                 return

@@ -142,6 +142,137 @@ async def test_what_stayed_undecided_is_decided_about_at_the_next_start(opened, 
     assert (await ended(client, "t1")).status == "completed"
 
 
+def unfolding(name, breaks):
+    """Return the actors, one of which cannot take in what `breaks` says."""
+    healthy = BY_NAME[name]
+
+    def evolve(state, fact):
+        if breaks(fact):
+            raise KeyError(f"no {fact.task}")
+        return healthy.evolve(state, fact)
+
+    evolve.__annotations__ = get_type_hints(healthy.evolve)
+    return tuple(dataclasses.replace(one, evolve=evolve) if one is healthy else one for one in actors())
+
+
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("name", ["router", "quota", "cost"])
+async def test_what_an_actor_cannot_take_in_is_shown_and_taken_in_at_the_start_of_one_that_can(opened, engines, name):
+    log = opened()
+    kinds = {"router": events.TaskSubmitted, "quota": events.TaskRouted, "cost": events.TaskCompleted}
+    breaks = unfolding(name, lambda fact: isinstance(fact, kinds[name]) and fact.task == "t1")
+    first = await engines.make(log, all_actors=breaks)
+    client = Client(opened())
+    await submitted(log, "t1")
+    await submitted(log, "t2")
+    assert (await ended(client, "t2")).status == "completed"
+    (letter,) = await letters(client, 1)
+    assert (letter["kind"], letter["who"], letter["task"], letter["reason"], letter["open"]) == (
+        "unfolded", name, "t1", "KeyError: 'no t1'", True,
+    )  # fmt: skip
+    assert (await client.status())["dead"] == [letter]
+    assert (await client.dead_letter(letter["seq"]))["stops"].startswith(f"{name} decides nothing about task t1 any more.")
+    with pytest.raises(BadInput, match=f"{name} still cannot take in fact") as refused:
+        await client.retry_dead(letter["seq"])
+    assert refused.value.code == "FB415"
+    await engines.stop(first)
+    await engines.make(log)
+    assert (await ended(client, "t1")).status == "completed"
+    assert (await client.dead())["letters"] == []
+
+
+@pytest.mark.fault(25)
+async def test_a_quota_that_breaks_is_shown_gives_nobody_a_slot_and_goes_on_when_it_is_mended(opened, engines):
+    log, healthy, over = opened(), BY_NAME["quota"], {"t1"}
+
+    def decide(state, heard):
+        if any(waiting.task in over for waiting in state.waiting.values()):
+            raise KeyError("no t1")
+        return healthy.decide(state, heard)
+
+    decide.__annotations__ = get_type_hints(healthy.decide)
+    sick_quota = tuple(dataclasses.replace(one, decide=decide) if one is healthy else one for one in actors())
+    engine = await engines.make(log, all_actors=sick_quota)
+    client = Client(opened())
+    await submitted(log, "t1")
+    await submitted(log, "t2")
+    (letter,) = await letters(client, 1)
+    assert (letter["kind"], letter["who"], letter["reason"]) == ("halted", "quota", "KeyError: 'no t1'")
+    assert (await client.dead_letter(letter["seq"]))["stops"].startswith("quota decides about no task any more.")
+    with pytest.raises(BadInput, match=r"quota broke over fact \d+ again"):
+        await client.retry_dead(letter["seq"])
+    assert not engine._following.done(), "the engine goes on"
+    over.clear()
+    (letter,) = await letters(client, 1)
+    assert (await client.retry_dead(letter["seq"]))["outcome"] == "quota decided about it."
+    assert [(await ended(client, task)).status for task in ("t1", "t2")] == ["completed", "completed"]
+    assert (await client.dead())["letters"] == []
+
+
+async def test_a_quota_without_one_of_its_own_words_needs_an_update_and_says_so(tape, engines):
+    tape.say("quota", events.QuotaReserved(chain="t1", task="t1", platform="rehearsal", attempt=1))
+    await engines.make(tape.log(), all_actors=unfolding("quota", lambda fact: isinstance(fact, events.QuotaReserved)))
+    client = Client(tape.log())
+    (letter,) = [one for one in (await client.dead())["letters"] if one["kind"] == "halted"]
+    with pytest.raises(BadInput, match="quota cannot go on without fact 1: KeyError") as refused:
+        await client.retry_dead(1)
+    assert (letter["seq"], refused.value.hint) == (
+        1,
+        "Update this farebox, then start the engine: it reads the whole log again.",
+    )
+
+
+@pytest.mark.fault(29)
+async def test_a_fact_that_follows_none_stops_its_task_and_is_shown(opened, engines):
+    """Row 29, FB809: somebody with the right to write there wrote without a fence."""
+    log = opened()
+    await engines.make(log)
+    client = Client(opened())
+    fact = events.TaskRouted(chain="t1", task="t1", attempt=1, prev=77)
+    (seq,) = await log.append([Entry(subjects.subject_of("router", fact), wire.encode(fact))])
+    cancel = events.TaskCancelRequested(chain="t3", task="t3", prev=77)
+    (passed,) = await log.append([Entry(subjects.subject_of("client", cancel), wire.encode(cancel))])
+    await submitted(log, "t1")
+    await submitted(log, "t2")
+    assert (await ended(client, "t2")).status == "completed"
+    (letter,) = (await client.dead())["letters"]
+    assert (letter["seq"], letter["kind"], letter["who"], letter["task"]) == (seq, "unchained", "router", "t1")
+    assert letter["reason"].startswith("FB809 TaskRouted was written on top of fact 77")
+    assert (await client.dead_letter(seq))["stops"] == "FB809: nobody decides about task t1 any more."
+    assert (await client.dead_letter(passed))["stops"] == "Nothing: it is passed over."
+    assert [one["seq"] for one in (await client.status())["dead"]] == [seq]
+    with pytest.raises(BadInput, match="follows one that is not there, and always will"):
+        await client.retry_dead(seq)
+    facts = [wire.decode(one.subject, one.body) for number in range(1, 30) if (one := await log.at(number))]
+    assert [type(one).__name__ for one in facts if one.task == "t1"] == ["TaskRouted", "TaskSubmitted"]
+
+
+async def test_what_no_view_can_hold_is_shown_until_the_views_are_made_anew(tape, engines, monkeypatch):
+    monkeypatch.setattr("farebox.runtime.projection.AGAIN_S", 0.005)
+    engine = await engines.make(tape.log())
+    ingest, over = engine.projection.views.ingest, {"t1"}
+
+    def breaks(batch):
+        if any("submitted" in one.subject and one.subject.rpartition(".")[2] in over for one in batch):
+            raise ValueError("no such shape")
+        return ingest(batch)
+
+    engine.projection.views.ingest = breaks
+    client = Client(tape.log())
+    await submitted(tape.log(), "t1")
+    await submitted(tape.log(), "t2")
+    assert (await ended(client, "t2")).status == "completed"
+    (letter,) = await letters(client, 1)
+    assert (letter["kind"], letter["who"], letter["task"]) == ("unfolded", "views", "t1")
+    assert letter["reason"] == "The tables cannot hold it: ValueError: no such shape"
+    assert (await client.status())["alarm"] is None, "nobody said what is not his to say"
+    assert (await client.dead_letter(letter["seq"]))["stops"].startswith("Results and costs leave it out")
+    assert "farebox replay" in (await client.retry_dead(letter["seq"]))["outcome"]
+    over.clear()
+    await engine.projection.rebuild(tape.log())
+    assert (await client.dead())["letters"] == []
+
+
 async def test_what_cannot_be_stored_stays_undecided_and_visible(tape, engines):
     healthy = BY_NAME["router"]
 
