@@ -25,6 +25,7 @@ UNBILLED: frozenset[ErrorClass] = frozenset(
 )
 """A server that says one of these before any text has not run the model."""
 _REFUSED_AT_THE_DOOR = (503, 529)
+_FIELDS = (b"event:", b"data:", b"id:", b"retry:", b":")
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -77,7 +78,7 @@ class AnswerBody:
 
     def broken_document(self) -> Fault:
         """Return why an answer that came whole and is no JSON object is none."""
-        broken_off = self._says_stream or (bytes(self._raw).lstrip()[:1] in {b"{", b"["} and self.document() is None)
+        broken_off = self._begins_a_stream or (bytes(self._raw).lstrip()[:1] in {b"{", b"["} and self.document() is None)
         return fault("network" if broken_off else "invalid", f"The answer is no whole JSON document: {self._shown()}")
 
     def rejection(self) -> Verdict | None:
@@ -95,14 +96,16 @@ class AnswerBody:
         """Return why an answer is none that has no final word."""
         if end.cut or self.overflow:
             return fault_of_cut(end if end.cut else End(cut="overflow"))
-        if self._events is not None and not self.heard and not self._says_stream:
+        if self._events is not None and not self.heard and not self._begins_a_stream:
             return fault("invalid", f"The answer is no event stream: {self._shown()}")
         return fault("network", "The answer ended without its final word.")
 
     @property
-    def _says_stream(self) -> bool:
-        """Whether the headers promise an event stream: what is none then was cut off before its first event."""
-        return self.head.headers.get("content-type", "").startswith("text/event-stream")
+    def _begins_a_stream(self) -> bool:
+        """Whether an event stream was promised and what came of it may be its beginning, if only nothing."""
+        start = bytes(self._raw[:SHOWN_BYTES]).lstrip()
+        may_be = any(field.startswith(start[: len(field)]) for field in _FIELDS)
+        return may_be and self.head.headers.get("content-type", "").startswith("text/event-stream")
 
     def _hear(self, events: list[Event]) -> list[Event]:
         self.heard = self.heard or bool(events)

@@ -41,7 +41,7 @@ class Server:
         await self._listening.wait_closed()
 
     async def _serve(self, reader, writer):
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = int(head.split("content-length: ")[1].split("\r\n")[0]) if "content-length: " in head else 0
             self.requests.append((head, await reader.readexactly(length)))
@@ -51,7 +51,7 @@ class Server:
                 await writer.drain()
             if self.then == "hang" or self.silent:
                 await reader.read(1)
-                self.gone.append(time.monotonic())
+        self.gone.append(time.monotonic())
         writer.close()
 
 
@@ -120,9 +120,9 @@ async def test_a_caller_that_cancels_is_gone_within_a_fifth_of_a_second_with_tex
 @pytest.mark.parametrize(
     ("silent", "limits", "words"),
     [
-        (False, {"idle_timeout_s": 0.15}, "stopped coming"),
-        (True, {"first_byte_timeout_s": 0.15}, "No answer began"),
-        (False, {"timeout_s": 0.15}, "time was over"),
+        (False, {"idle_timeout_s": 0.25}, "stopped coming"),
+        (True, {"first_byte_timeout_s": 0.25}, "No answer began"),
+        (False, {"timeout_s": 0.25}, "time was over"),
     ],
 )
 async def test_each_clock_cuts_and_the_server_sees_it(ask, kind, soon, silent, limits, words):
