@@ -16,7 +16,7 @@ import pytest
 from farebox.core.errors import LogFull, LogUnfit, StoreInUse
 from farebox.log.seeds import new_seed
 from farebox.runtime.embedded import EmbeddedServer, _sweep, configuration, program
-from farebox.runtime.greeting import answers, lanes_in, write_users
+from farebox.runtime.greeting import answers
 from farebox.runtime.store import ClientRecord, ServerRecord, Store
 
 ENGINE = """
@@ -269,17 +269,6 @@ async def test_new_platforms_log_in_after_a_reload_and_nobody_is_disconnected(st
         assert lost == []
         link._disconnected_cb = None
         await link.close()
-
-
-async def test_who_was_let_in_beside_the_engine_is_known_to_its_server_when_that_comes_back(store):
-    async with running(store) as server:
-        write_users(Store(store.path), [*lanes_in(store), "later"])
-        await server.restart()
-        link = await connect(server, "adapter-later")
-        await link.close()
-        assert sorted(lanes_in(store)) == ["later", "rehearsal"]
-    async with running(store):
-        assert lanes_in(store) == ("rehearsal",), "an engine that starts knows its platforms"
 
 
 async def test_a_seed_of_another_store_is_refused(store):

@@ -112,6 +112,15 @@ async def test_a_user_who_comes_while_the_server_runs_can_do_all_that_is_his(ser
         await (await log.consume("adapter-later", lambda _delivery: None)).close()
 
 
+async def test_who_was_let_in_beside_the_engine_is_known_to_its_server_when_that_comes_back(server):
+    greeting.write_users(server.store, [*greeting.lanes_in(server.store), "beside"])
+    await server.restart()
+    login = server.login("adapter-beside")
+    log = await JetStreamLog.connect(login.url, password=login.password, inbox_prefix=login.inbox_prefix, control=CONTROL)
+    await log.close()
+    assert {*PLATFORMS, "beside"} <= {*greeting.lanes_in(server.store)}
+
+
 async def test_a_configuration_that_the_server_refuses_is_said(server):
     server.store.write("users.conf", b"accounts {")
     with pytest.raises(LogUnfit, match="refuses its new configuration"):
