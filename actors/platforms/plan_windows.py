@@ -25,6 +25,8 @@ def learned_from(platform: str, info: Any) -> Iterator[QuotaLearned]:
         evidence += ", paid overage"
     for name, window in named.items():
         used = _percent(at(window, "utilization"))
+        if used is None and text_at(window, "status") == "rejected":
+            used = 100
         resets_at_s = count_at(window, "resetsAt")
         if used is not None or resets_at_s is not None:
             yield QuotaLearned(

@@ -14,6 +14,7 @@ from actors.platforms.faults import fault, fault_of_answer, fault_of_cut
 from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
 from actors.platforms.plain_text import estimated
 from actors.platforms.plan_windows import learned_from
+from actors.platforms.stream_json_usage import Tally, usage_of
 from farebox.core import money
 from farebox.core.errors import BadInput
 from farebox.core.events import QuotaLearned
@@ -29,6 +30,15 @@ _PROSE: tuple[tuple[str, ErrorClass], ...] = (
     ("ECONNRESET", "network"),
     ("Connection error", "network"),
 )
+_CODES: dict[str, ErrorClass] = {
+    "connection_failed": "network",
+    "max_output_tokens": "truncated",
+    "usage_limit_reached": "quota_exhausted",
+}
+_SYNTHETIC = "<synthetic>"
+"""The model of messages that the program writes itself, to tell of an error."""
+_BUSY = frozenset({503, 529})
+"""A server that says so before anything else has not let a model run."""
 _UNBILLED: frozenset[ErrorClass] = frozenset(
     {"rate_limited", "quota_exhausted", "auth_missing", "context_too_long", "unavailable"}
 )
@@ -42,9 +52,11 @@ class StreamJsonReader:
         self._line = bytearray()
         self._overflow = False
         self._garbage = ""
+        self._silent = True
         self._text: list[str] = []
         self._whole: list[str] = []
         self._model = ""
+        self._tally = Tally()
         self._result: Any = None
         self._rejected = False
 
@@ -55,6 +67,7 @@ class StreamJsonReader:
 
     def feed(self, data: bytes) -> Sequence[Piece | QuotaLearned]:
         """Read more of standard output."""
+        self._silent = self._silent and not data
         said: list[Piece | QuotaLearned] = []
         *ended, rest = data.split(b"\n")
         for part in ended:
@@ -69,12 +82,7 @@ class StreamJsonReader:
         self._take(bytes(self._line))
         why = self._why_not(end)
         text = self._answer(why)
-        usage = _usage(at(self._result, "usage"))
-        if usage is None and why is None:
-            usage = estimated(self._ask, text)
-        charged: Charged = "known" if usage is not None else "possible"
-        if usage is None and self._surely_unbilled(end, why):
-            charged = "none"
+        usage, charged = self._used(end, why, text)
         return Verdict(
             ok=why is None,
             text=text,
@@ -83,7 +91,7 @@ class StreamJsonReader:
             finish_reason=text_at(self._result, "stop_reason"),
             fault=why,
             charged=charged,
-            provider_usd=_amount(at(self._result, "total_cost_usd")) if charged == "known" else None,
+            provider_usd=_amount(at(self._result, "total_cost_usd")) if usage and usage.source == "provider" else None,
         )
 
     def _hold(self, part: bytes) -> None:
@@ -108,7 +116,7 @@ class StreamJsonReader:
                 self._model = text_at(event, "model") or self._model
             case "stream_event":
                 return self._streamed(at(event, "event"))
-            case "assistant":
+            case "assistant" if text_at(event, "message", "model") != _SYNTHETIC:
                 self._whole += [text_at(part, "text") for part in items_at(event, "message", "content")]
             case "rate_limit_event":
                 info = at(event, "rate_limit_info")
@@ -122,6 +130,7 @@ class StreamJsonReader:
 
     def _streamed(self, event: Any) -> list[Piece | QuotaLearned]:
         """Read one raw event of the model's own stream."""
+        self._tally.take(event)
         kind = text_at(event, "type")
         if kind == "message_start":
             self._model = text_at(event, "message", "model") or self._model
@@ -168,28 +177,27 @@ class StreamJsonReader:
         return None if told else fault("invalid", "The answer is empty.")
 
     def _failed(self, status: int, told: str) -> Fault:
-        error_class: ErrorClass | None = next((known for words, known in _PROSE if words in told), None)
+        by_prose: ErrorClass | None = next((known for words, known in _PROSE if words in told), None)
+        error_class = _CODES.get(text_at(self._result, "api_error")) or by_prose
         return fault(error_class, told) if error_class else fault_of_answer(status, text_at(self._result, "subtype"), told)
 
-    def _surely_unbilled(self, end: End, why: Fault | None) -> bool:
-        if why is None or self._text or self._whole:
+    def _used(self, end: End, why: Fault | None, text: str) -> tuple[Usage | None, Charged]:
+        """Return what the run used, and whether it cost something: its own count, else what streamed, else a guess."""
+        told = usage_of(at(self._result, "usage"))
+        if told is not None and self._tally.is_whole(ended_well=why is None):
+            return told, "known"
+        so_far = self._tally.so_far(text, told)
+        if why is None:
+            return so_far or told or estimated(self._ask, text), "known"
+        return so_far or told, "none" if self._surely_unbilled(end, why) else "possible"
+
+    def _surely_unbilled(self, end: End, why: Fault) -> bool:
+        if self._text or self._whole or self._tally.has_begun:
             return False
-        return end.surely_unsent or why.error_class in _UNBILLED
-
-
-def _usage(usage: Any) -> Usage | None:
-    """Return what the program counted; all zeros mean that it did not (an interrupted run says so)."""
-    read, written = count_at(usage, "input_tokens"), count_at(usage, "output_tokens")
-    cached, kept = count_at(usage, "cache_read_input_tokens"), count_at(usage, "cache_creation_input_tokens")
-    if read is None or written is None or not (read or written or cached or kept):
-        return None
-    return Usage(
-        input_tokens=read + (cached or 0) + (kept or 0),
-        output_tokens=written,
-        cached_tokens=cached,
-        cache_write_tokens=kept,
-        reasoning_tokens=count_at(usage, "output_tokens_details", "thinking_tokens"),
-    )
+        if self._silent and not end.cut and end.exit_code:
+            return True  # It says what it is before it asks anybody.
+        refused_there = why.error_class in _UNBILLED or count_at(self._result, "api_error_status") in _BUSY
+        return end.surely_unsent or refused_there or "ECONNREFUSED" in why.message
 
 
 def _amount(value: Any) -> str | None:

@@ -25,7 +25,7 @@ def cli_path():
 
 @pytest.fixture
 def environ(tmp_path, cli_path):
-    """Return the whole environment for a program: a fresh HOME and TMPDIR, PATH with the program's folder first, nothing else."""
+    """Return the whole environment for a program: fresh HOME and TMPDIR, PATH with its folder first, nothing else."""
 
     def make(program: str, **variables: str) -> dict[str, str]:
         home, temporary = tmp_path / "home", tmp_path / "tmp"

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Request:
 class Answer:
     """What the server says: `parts` are written one by one, then it ends as `ending` says.
 
-    `whole`: well. `cut`: the connection is closed without the end of the body. `stall`: nothing more comes, until the client goes.
+    `whole`: well. `cut`: the connection is closed without the end of the body.
+    `stall`: nothing more comes until the client goes.
     """
 
     status: int = 200
@@ -77,7 +78,7 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
 
-    async def __aenter__(self) -> Upstream:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=64 * 1024 * 1024)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
