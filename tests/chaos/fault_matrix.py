@@ -40,8 +40,8 @@ ROWS = _rows(
     ("tail lost, sequences used again", "last block cut", "the engine stops and says so"),
     ("bit flip in an old block", "one bit in a block file", "the first bad sequence is named"),
     (
-        "a damaged replica becomes leader", "bit flip on a follower, step down", "alarm; step down, wipe",
-        "the part to test is the server's own; what it does to us is row 11, and each start looks at its log whoever leads",
+        "a damaged replica becomes leader", "bit flip on a follower after a kill and after a stop, step down",
+        "counted by its server: no start, audit names the first; else by a reading through it; wiped, it is whole",
     ),
     ("metadata of the stream unreadable", "meta.inf emptied", "no new log by itself, instructions"),
     ("stream deleted and made again", "the server's API", "the engine stops until it is confirmed"),
@@ -93,11 +93,14 @@ ROWS = _rows(
     ("vector store damaged", "garbage", "moved aside, made anew", MEMORY),
     ("two processes on one vector store", "second process", "one owner", MEMORY),
     ("view file locked", "second process", "one clear line"),
-    ("view file damaged", "40 bit flips, garbage", "never a wrong answer after a rebuild; moved aside if unreadable"),
+    (
+        "view file damaged", "40 bit flips after a stop, 20 in file and journal after a kill, garbage",
+        "after a stop each is noticed and made anew; after a kill noticed, refused in one line or harmless",
+    ),
     ("view file deleted while running", "removed", "made anew, identical"),
     ("two engines on one store", "started twice", "the second is refused"),
     ("rebuild while facts arrive", "both at once", "nothing missing, nothing twice"),
-    ("quota writers race for the last slot", "engines over one log", "one wins, the others decide anew"),
+    ("quota writers race for the last slot", "two engines over one log", "never two calls at once, each granted once"),
     ("holder of a reservation dies", "kill -9 after QuotaReserved", "taken up again, no slot leaks"),
     (
         "window rolls over during a call", "clock", "booked to the window of the start",
@@ -113,6 +116,6 @@ ROWS = _rows(
     ("restart storm", "kill all with many thousands waiting", "goes on, never above a limit"),
     ("old and new versions at once", "recorded logs, facts with unknown fields", "read for ever, decided alike"),
     ("old log restored under newer views and spool", "copied back", "noticed; what the spool holds is offered"),
-    ("wrong permissions deployed", "one subject removed, server reloaded", "said within seconds by name"),
+    ("wrong permissions deployed", "one subject removed, server reloaded", "said within seconds with user and subject"),
     ("retry layers multiply", "provider charges, then fails", "calls are starts, each ordered by policy"),
 )  # fmt: skip

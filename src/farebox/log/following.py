@@ -31,7 +31,7 @@ def position_of(info: dict[str, Any]) -> Position:
         return Position(created=info["created"], first_seq=0, last_seq=0, filling=filling)
     first, last = state["first_seq"], state["last_seq"]
     gone = last - first + 1 - state["messages"]
-    return Position(created=info["created"], first_seq=first, last_seq=last, gone=gone, filling=filling)
+    return Position(info["created"], first, last, gone, filling, min(state.get("deleted") or (0,)))
 
 
 class Following:

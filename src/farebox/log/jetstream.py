@@ -148,7 +148,8 @@ class JetStreamLog:
 
     async def position(self) -> Position:
         """Return which log this is and what it holds. Raises LogUnfit when the stream is missing."""
-        return position_of(await self._streams.info(names.STREAM))
+        found = position_of(await self._streams.info(names.STREAM))
+        return position_of(await self._streams.info(names.STREAM, names_gone=True)) if found.gone else found
 
     async def follow(self, start: int, only: str = ALL) -> AsyncGenerator[Sequence[Stored]]:
         """Yield all facts from `start` on as they come; ends when the log is closed. Raises LogDamaged at a hole.

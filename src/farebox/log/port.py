@@ -45,7 +45,8 @@ class Stored(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """Which log this is (`created`: the stream's creation time as text) and what it holds; 0 and 0 when it is empty.
 
-    `gone` facts between the two are missing, as far as the server knows. `filling` is what it takes of its room.
+    `gone` facts between the two are missing, as far as the server knows that speaks for the log, `gone_first` is the first
+    of them (0: unknown). `filling` is what it takes of its room.
     """
 
     created: str
@@ -53,6 +54,7 @@ class Position(Struct, frozen=True):
     last_seq: int
     gone: int = 0
     filling: Filling = Filling()
+    gone_first: int = 0
 
 
 class GivenUp(Struct, frozen=True, gc=False):

@@ -161,9 +161,9 @@ class Streams:
         if client.max_payload < BODY_BYTES_MAX + 16_384:
             raise LogUnfit(f"max_payload of this server is {client.max_payload}; 1MB is needed.")
 
-    async def info(self, name: str, *, quiet: bool = False) -> dict[str, Any]:
-        """Return what the server says about a stream. Raises LogUnfit when it is missing."""
-        found = await self._info(name, quiet=quiet)
+    async def info(self, name: str, *, quiet: bool = False, names_gone: bool = False) -> dict[str, Any]:
+        """Return what the server says about a stream; with `names_gone` which sequences it lacks. Raises LogUnfit: missing."""
+        found = await self._info(name, quiet=quiet, names_gone=names_gone)
         if found is None:
             raise LogUnfit(
                 f"The stream {name} is missing.",
@@ -242,8 +242,8 @@ class Streams:
         body = {"stream_name": names.STREAM, "config": config, "action": "create"}
         await self._api(f"CONSUMER.CREATE.{names.STREAM}.{durable}.{only}", body)
 
-    async def _info(self, name: str, *, quiet: bool = False) -> dict[str, Any] | None:
-        return await self._ask(f"STREAM.INFO.{name}", {}, quiet=quiet)
+    async def _info(self, name: str, *, quiet: bool = False, names_gone: bool = False) -> dict[str, Any] | None:
+        return await self._ask(f"STREAM.INFO.{name}", {"deleted_details": True} if names_gone else {}, quiet=quiet)
 
     async def _api(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = await self._ask(verb, body)

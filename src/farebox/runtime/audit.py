@@ -182,6 +182,7 @@ async def audit(
         await _read(log, judge, until)
     except LogDamaged as damage:
         judge.faults.append(Fault(judge.next, damage.code, damage.message))
+    _count(judge, position, start, until)
     await _check_blobs(log, judge, keep)
     judge.close()
     found = judge.last
@@ -189,6 +190,17 @@ async def audit(
     if found is not None:
         mark = Mark(position.created, found.seq, id_of(found.body), judge.before.hex(), judge.digest.hex())
     return Report(judge.next - start, start, mark, len(judge.refs), tuple(judge.faults))
+
+
+def _count(judge: Audit, position: Position, first: int, last: int) -> None:
+    """Blame what the server that leads lacks, though all was read: in a cluster a reading may be served by another one."""
+    missing = position.gone_first
+    if first <= missing <= last and not any(fault.code == LogDamaged.code for fault in judge.faults):
+        text = (
+            f"Fact {missing} is gone on the server that leads the log, one of {position.gone}; another one still has it. "
+            "Let that one lead, and empty the store of this one: docs/guides/operate.md."
+        )
+        judge.faults.append(Fault(missing, LogDamaged.code, text))
 
 
 async def _read(log: Log, judge: Audit, until: int) -> None:
