@@ -14,7 +14,7 @@ import msgspec
 
 from actors.platforms.chat_quota import learned_from
 from actors.platforms.faults import error_in, fault, fault_of_answer
-from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
+from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at, usd_at
 from actors.platforms.http_answer import UNBILLED, AnswerBody, sendable
 from farebox.core.events import QuotaLearned
 from farebox.core.platform import Ask, End, Head, Piece, Verdict
@@ -50,6 +50,7 @@ class ChatReader:
         self._finish = ""
         self._done = False
         self._usage: Usage | None = None
+        self._usd: str | None = None
         self._fault: Fault | None = None
         self._said_no = False
 
@@ -83,19 +84,31 @@ class ChatReader:
 
     def _chunk(self, chunk: Any) -> list[Piece | QuotaLearned]:
         """Read one event. Once the final word is in, only the usage is still of interest."""
-        self._usage = _usage(at(chunk, "usage")) or self._usage
+        self._count(chunk)
         if self._finish or self._fault is not None:
             return []
-        error = error_in(chunk)
-        if error is not None:
-            self._said_no = True
-            self._fault = fault_of_answer(0, *error)
+        if self._refused(chunk):
             return []
         if not isinstance(chunk, dict):
             self._fault = fault("invalid", "The stream holds an event that is no JSON object.")
             return []
         self._model = self._model or text_at(chunk, "model")
         return self._choice(at(chunk, "choices", 0), "delta")
+
+    def _count(self, body: Any) -> None:
+        """Keep what the provider counted; Groq hides it among its own, and OpenRouter says what it charged."""
+        counted = at(body, "usage") or at(body, "x_groq", "usage")
+        self._usage = _usage(counted) or self._usage
+        self._usd = usd_at(counted, "cost") or self._usd
+
+    def _refused(self, body: Any) -> bool:
+        """Note an error, of the answer or of its first choice; OpenRouter's code is the status it would have had."""
+        holder = body if error_in(body) is not None else at(body, "choices", 0)
+        error = error_in(holder) if at(holder, "error") or holder is body else None
+        if error is not None:
+            code = count_at(holder, "error", "code") or 0
+            self._fault, self._said_no = fault_of_answer(code if 400 <= code < 600 else 0, *error), True
+        return error is not None
 
     def _choice(self, choice: Any, part: str) -> list[Piece | QuotaLearned]:
         said = at(choice, part)
@@ -111,15 +124,11 @@ class ChatReader:
     def _document(self, end: End) -> None:
         """Read an unstreamed answer; one that broke off is left to the cut."""
         body = self._body.document()
-        self._usage = _usage(at(body, "usage"))
-        error = error_in(body)
-        if error is not None:
-            self._said_no = True
-            self._fault = fault_of_answer(0, *error)
-        elif isinstance(body, dict):
+        self._count(body)
+        if not self._refused(body) and isinstance(body, dict):
             self._model = text_at(body, "model")
             self._choice(at(body, "choices", 0), "message")
-        elif not end.cut and not self._body.overflow:
+        elif self._fault is None and not end.cut and not self._body.overflow:
             self._fault = self._body.broken_document()
 
     def _verdict(self, end: End) -> Verdict:
@@ -138,6 +147,7 @@ class ChatReader:
             fault=why,
             charged=charged,
             retry_after_ms=retry_after_ms(self._body.head.headers) if why is not None else None,
+            provider_usd=self._usd,
         )
 
     def _why_not(self, end: End, text: str) -> Fault | None:
@@ -191,5 +201,6 @@ def _usage(usage: Any) -> Usage | None:
         input_tokens=read,
         output_tokens=written,
         cached_tokens=count_at(usage, "prompt_cache_hit_tokens") if cached is None else cached,
+        cache_write_tokens=count_at(usage, "prompt_tokens_details", "cache_write_tokens"),
         reasoning_tokens=count_at(usage, "completion_tokens_details", "reasoning_tokens"),
     )

@@ -16,7 +16,8 @@ MESSAGE_CHARS_MAX = 1000
 
 _TOO_LONG = re.compile(
     r"prompt is too long|context_length_exceeded|maximum context length|input token count.{0,40}exceeds|"
-    r"exceed_context_size|available context size|context window|prompt_too_long",
+    r"exceed_context_size|available context size|context length of only|"
+    r"greater than the context length|context window|prompt_too_long",
     re.IGNORECASE,
 )
 _EXHAUSTED = re.compile(

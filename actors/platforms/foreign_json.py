@@ -8,6 +8,9 @@ from typing import Any, cast
 
 import msgspec
 
+from farebox.core import money
+from farebox.core.errors import BadInput
+
 TOKENS_MAX = 10**12
 
 
@@ -58,6 +61,17 @@ def count_at(value: Any, *path: str | int) -> int | None:
     """Return the count at `path`; None where there is none, or one that no provider can mean."""
     found = at(value, *path)
     return found if type(found) is int and 0 <= found <= TOKENS_MAX else None
+
+
+def usd_at(value: Any, *path: str | int) -> str | None:
+    """Return the US dollars at `path` as a fact may hold them, None for anything else."""
+    found = at(value, *path)
+    if type(found) not in {int, Decimal}:
+        return None
+    try:
+        return money.text(Decimal(found))
+    except BadInput:
+        return None
 
 
 def items_at(value: Any, *path: str | int) -> list[Any]:

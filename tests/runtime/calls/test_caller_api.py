@@ -9,6 +9,9 @@ import msgspec
 import pytest
 
 from actors.platforms import PLATFORMS
+from farebox.core.events import TaskSubmitted
+from farebox.core.platform import Ask
+from farebox.core.settings import PlatformSettings
 from farebox.runtime import caller
 
 KINDS = {kind.name: kind for kind in PLATFORMS}
@@ -128,7 +131,7 @@ async def test_a_caller_that_cancels_is_gone_within_a_fifth_of_a_second_with_tex
 async def test_each_clock_cuts_and_the_server_sees_it(ask, kind, soon, silent, limits, words):
     async with Server(kind, "cut", then="hang", silent=silent) as server:
         called = await ask(server, **limits)
-        await soon(lambda: server.gone)
+        await soon(lambda: len(server.gone) == len(server.requests))
     assert words in called.verdict.fault.message
     assert (called.verdict.ok, called.verdict.charged) == (False, "possible")
     assert called.duration_ms < 1500
@@ -172,6 +175,30 @@ async def test_without_its_key_nothing_is_sent(call, kind):
         (default,) = KINDS[kind].defaults.values()
         called = await call(msgspec.structs.replace(default, url=server.url), environ={})
     assert (called.verdict.fault.error_class, called.verdict.charged, server.requests) == ("auth_missing", "none", [])
+
+
+@pytest.mark.parametrize("of_kind", ["anthropic", "openai", "compatible"])
+async def test_several_of_one_kind_stand_side_by_side_each_with_its_own_key_model_and_limits(of_kind):
+    case = "groq_streamed" if of_kind == "compatible" else "ok"
+    environ = {"WORK_KEY": "sk-work", "HOME_KEY": "sk-home"}
+    async with Server(of_kind, case) as work, Server(of_kind, case) as home:
+
+        async def one(name, server):
+            of = PlatformSettings(kind=of_kind, url=server.url, key_env=f"{name.upper()}_KEY", model=f"model-{name}")
+            asked = Ask(platform=name, settings=of, model="", prompt="What?", task=TaskSubmitted())
+            made, reader = KINDS[of_kind].ask(asked), KINDS[of_kind].reader(asked)
+            times = {"timeout_s": 10, "first_byte_timeout_s": 10, "idle_timeout_s": 10}
+            return await caller.call(
+                made, reader, on_piece=lambda _text: None, cancelled=asyncio.Event(), environ=environ, **times
+            )
+
+        called = await asyncio.gather(one("work", work), one("home", home))
+    for name, server, answer in zip(("work", "home"), (work, home), called, strict=True):
+        ((head, body),) = server.requests
+        assert f"sk-{name}\r\n" in head
+        assert msgspec.json.decode(body)["model"] == f"model-{name}"
+        assert answer.verdict.ok
+        assert {fact.platform for fact in answer.learned} == {name}
 
 
 async def test_looking_for_it_sends_the_key_and_nothing_else(kind, tmp_path, monkeypatch):
