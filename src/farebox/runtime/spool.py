@@ -152,6 +152,7 @@ class Spool:
             await asyncio.wait({self._flushing})
         self._writer.shutdown(wait=True)
         if self._file >= 0:
+            os.ftruncate(self._file, os.fstat(self._file).st_size)  # gives back what was allocated behind the end
             os.close(self._file)
             self._file = -1
 

@@ -164,6 +164,15 @@ async def test_a_full_disk_is_told_and_what_it_tore_swallows_nothing_written_lat
     await again.close()
 
 
+async def test_what_is_allocated_for_answers_does_not_show_in_the_journal_and_is_given_back_at_the_end(spool, tmp_path, ended):
+    promises = [spool.promise() for _ in range(3)]
+    await spool.keep(KEY, ended(7), promises[0])
+    journal = tmp_path / "spool" / "journal"
+    assert journal.read_bytes().count(b"\0") == 0
+    await spool.close()
+    assert journal.stat().st_blocks * 512 < 64 * 1024
+
+
 async def test_a_journal_that_cannot_be_begun_anew_grows_on_and_loses_nothing(tmp_path, ended, monkeypatch, caplog):
     found = Spool(tmp_path / "journal", compact_bytes=500)
     await found.keep(KEY, ended(7, text="a" * 600))
