@@ -47,7 +47,7 @@ def test_the_thirteenth_place_is_rounded_half_to_even():
     assert money.text(Decimal("0.0000000000015")) == "0.000000000002"
 
 
-@pytest.mark.parametrize("amount", ["NaN", "Infinity", "-0.1", "1e27"])
+@pytest.mark.parametrize("amount", ["1e300", "1e38", "NaN", "Infinity", "-0.1", "1e27"])
 def test_no_amount_is_written_that_could_not_be_read(amount):
     with pytest.raises(BadInput):
         money.text(Decimal(amount))

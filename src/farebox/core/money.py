@@ -25,6 +25,8 @@ Usd = Annotated[str, Meta(pattern=_WIRE, description="US dollars as plain decima
 
 PLACES = Decimal("0.000000000001")
 EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN)
+DIGITS_MAX = 30
+"""More before the point are no amount; with 12 places they would not fit into EXACT, which refuses with an error of its own."""
 ZERO = Decimal(0)
 
 
@@ -42,7 +44,7 @@ def text(amount: Decimal) -> str:
     """
     if not amount.is_finite() or amount < 0:
         raise BadInput(f"{amount} is no amount of money.")
-    plain = format(amount.quantize(PLACES, context=EXACT), "f")
+    plain = format(amount.quantize(PLACES, context=EXACT), "f") if amount.adjusted() < DIGITS_MAX else str(amount)
     plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
     if not _SHAPE.match(plain):
         raise BadInput(f"{plain[:40]} is too large for an amount of money.")
