@@ -38,7 +38,7 @@ def flip(path, place):
 def unnoticed(path):
     """Flip a bit that the opening does not meet, and open the file."""
     whole = path.read_bytes()
-    for place in range(20_000, len(whole), 50_000):
+    for place in range(len(whole) - 70_000, 20_000, -50_000):
         flip(path, place)
         ledger = Ledger.open(path)
         if not ledger.notices:
