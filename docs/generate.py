@@ -84,7 +84,15 @@ OPTIONS_SAID: dict[str, str] = {
     "key_header": "Where the key goes: `api-key` for Azure.",
     "insecure": "`yes` allows a key over plain http to another machine.",
     "keep": "Names of environment variables that the program may see, with commas between them.",
-    "directory": "Where the program runs. Empty: where the engine runs.",
+    "directory": "Where the program runs. Empty: where the engine runs; agents then run apart and without tools.",
+    "mode": "`app-server` streams and tells quota; `exec` is the fallback, should an app-server not be understood.",
+    "system": "`lean`: few words of ours; `own`: what the program brings itself. Unset: `own` with a directory, else `lean`.",
+    "sandbox": "What the program may do in its directory, in its own words. Unset: `read-only`.",
+    "approvals": "Whether what it asks leave for in the middle of a turn is declined (unset) or accepted.",
+    "home": "The program's own home, whole path: one for each account. Unset: the user's.",
+    "allowed_tools": "The tools that may be used without asking, as the program writes them: `Read,Edit,Bash(git *)`.",
+    "permission_mode": "How the program asks before it does something. Nobody is there to answer it.",
+    "arguments": "More arguments for the program, as a shell would split them.",
     "wire": "What the stand-in speaks: HTTP with streaming, a process with JSON lines, or computed inside the engine.",
 }
 
