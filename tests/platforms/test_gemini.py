@@ -228,6 +228,14 @@ def test_a_call_that_was_cut_says_why_and_whether_it_can_have_cost_something(end
     assert (verdict.fault.error_class, verdict.charged, verdict.usage) == (error_class, charged, None)
 
 
+def test_text_without_usage_that_is_cut_may_have_cost_something():
+    reader = GEMINI.reader(ask(OWN))
+    reader.head(Head(status=200))
+    reader.feed(b'data: {"candidates":[{"content":{"parts":[{"text":"Fox"}]}}]}\n\n')
+    verdict = reader.end(End(cut="network"))
+    assert (verdict.ok, verdict.text, verdict.charged, verdict.usage) == (False, "Fox", "possible", None)
+
+
 def test_a_document_that_is_cut_says_why_it_was_cut():
     reader = GEMINI.reader(ask(OWN))
     reader.head(Head(status=200))
