@@ -67,7 +67,10 @@ ROWS = _rows(
     ("guessed message id", "published with the id of a fact to come", "nothing of ours is dropped"),
     ("prompt of 10 MB", "submitted", "arrives whole, the connection survives"),
     ("binary, NUL, surrogates, emoji, right to left", "submitted", "arrives whole or one clear line"),
-    ("batch of 10,000", "submitted, engine killed in the middle", "bounded memory, no doubles after the kill"),
+    (
+        "batch of 10,000", "engine killed in the middle, then the client leaves and resumes",
+        "bounded memory, no doubles, others' tasks answered in seconds",
+    ),
     ("slow views", "views that cannot be written for a while", "nothing dropped, equal afterwards"),
     ("server frozen for a minute", "SIGSTOP nats-server", "calls go on, recovers by itself"),
     ("server gone for long", "kept stopped", "reconnects for ever, idle, no call without its start in the log"),

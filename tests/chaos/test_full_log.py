@@ -100,7 +100,7 @@ async def fill(scene):
         with contextlib.suppress(LogFull):
             while True:
                 name, prompt = f"stranger-{count}", f"Stranger {count} {'y' * 60_000}"
-                fact = events.TaskSubmitted(id=name, chain=name, task=name, prompt=prompt)
+                fact = events.TaskSubmitted(id=name, chain=name, task=name, prompt=prompt, max_tokens=50)
                 subject = subjects.subject_of("client", fact)
                 await log.append([Entry(subject, wire.encode(fact), Fence(subject, 0))])
                 count += 1
