@@ -92,6 +92,7 @@ OPTIONS_SAID: dict[str, str] = {
     "home": "The program's own home, whole path: one for each account. Unset: the user's.",
     "allowed_tools": "The tools that may be used without asking, as the program writes them: `Read,Edit,Bash(git *)`.",
     "permission_mode": "How the program asks before it does something. Nobody is there to answer it.",
+    "approval_mode": "How the program asks before it does something, in its own words. Nobody is there to answer it.",
     "arguments": "More arguments for the program, as a shell would split them.",
     "wire": "What the stand-in speaks: HTTP with streaming, a process with JSON lines, or computed inside the engine.",
 }

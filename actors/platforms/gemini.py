@@ -148,5 +148,5 @@ GEMINI = PlatformKind(
     probe=probe_models,
     read_probe=read_models,
     check=check,
-    defaults={"gemini": PlatformSettings(kind="gemini", billing="metered", key_env="GEMINI_API_KEY", limit=2)},
+    defaults={"gemini": PlatformSettings(kind="gemini", billing="metered", url=URL, key_env="GEMINI_API_KEY", limit=2)},
 )
