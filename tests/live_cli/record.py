@@ -7,6 +7,7 @@ machine to machine is made the same, and lists that nobody reads are emptied.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -107,6 +108,13 @@ def _top(call: ProcessCall, end: End) -> bytes:
     }
     lines = [f"exit {end.exit_code}", *(f"{name}: {text}" for name, text in told.items() if text)]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def types_of(recording: str) -> list[str]:
+    """Return how it ended and the types of its lines."""
+    top, _, body = recording.partition("\n\n")
+    events = [json.loads(line) for line in body.splitlines()]
+    return [top.split("\n")[0], *(f"{event['type']}/{event.get('subtype', '')}" for event in events)]
 
 
 async def _record_all(names: list[str]) -> None:

@@ -46,7 +46,7 @@ def test_a_plan_tells_its_windows_in_percent(recorded):
 def test_paid_overage_of_a_plan_is_told_at_once(recorded):
     (learned,) = recorded("rehearsal/quota_exhausted").read().learned
     assert learned.evidence == "rate_limit_event rejected, paid overage, five_hour"
-    assert (learned.used, learned.resets_at_ms) == (None, 1_795_258_409_000)
+    assert (learned.used, learned.resets_at_ms) == (100, 1_795_258_409_000)
 
 
 def test_a_figure_of_the_program_itself_is_kept_exactly_and_an_odd_one_dropped(recorded):
