@@ -1,7 +1,7 @@
 """HTTP to platforms: one shared client, one try a time, and the retries of what surely never reached the model.
 
-A try that was refused before its first byte left, a 429 with a short retry-after and a 503 are made again by tenacity, with
-jitter, at most 5 s in sum; everything else, and every longer wait, is the router's business.
+A try that was refused before its first byte left, a 429 with a short retry-after, a 503 and a 529 are made again by
+tenacity, with jitter, at most 5 s in sum; everything else, and every longer wait, is the router's business.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLOSE_TIMEOUT_S = 1.0
 REJECTION_BYTES_MAX = 64 * 1024
 UNPACKED = {"accept-encoding": "identity"}
 """Answers are small and stream: packing them saves nothing, and unpacking what a stranger packed has to be watched."""
-_RECORDED = {0: "network", 429: "rate_limited", 503: "server_error"}
+_RECORDED = {0: "network", 429: "rate_limited", 503: "server_error", 529: "server_error"}
 
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = weakref.WeakKeyDictionary()
 
@@ -176,7 +176,7 @@ async def _exchange(exchange: Exchange) -> End:
 
 async def _receive(answer: httpx2.Response, exchange: Exchange) -> End:
     head = Head(status=answer.status_code, headers={name.lower(): value for name, value in answer.headers.items()})
-    if head.status in {429, 503}:
+    if head.status in _RECORDED:
         body = await _read(answer, exchange.watch.touch, REJECTION_BYTES_MAX)
         raise NotReachedError(head=head, body=body)
     exchange.intake.head(head)

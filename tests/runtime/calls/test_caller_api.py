@@ -151,6 +151,14 @@ async def test_a_busy_platform_is_asked_again_in_one_place_and_only_when_it_says
     assert len(server.requests) == 2
 
 
+async def test_an_overloaded_platform_is_asked_again_before_somebody_else_is(ask, kind):
+    async with Server(kind, "overloaded", "ok") as server:
+        called = await ask(server)
+    statuses = [{"anthropic": 529, "openai": 503}[kind], 200]
+    assert (called.verdict.ok, [record.status for record in called.calls]) == (True, statuses)
+    assert called.calls[0].error_class == "server_error"
+
+
 @pytest.mark.parametrize(
     ("case", "error_class", "charged", "tries"),
     [
