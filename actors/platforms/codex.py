@@ -12,7 +12,6 @@ uses an own provider and an own CODEX_HOME. Tested with codex 0.169.0 (npm `@ope
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import Any
 
@@ -20,6 +19,7 @@ from actors.platforms.checks import key_is_safe, options_are, url_works, variabl
 from actors.platforms.codex_config import config, is_lean, own_provider
 from actors.platforms.codex_exec import ExecReader
 from actors.platforms.codex_talk import TalkReader, opening
+from actors.platforms.release import release_in
 from farebox.core.errors import BadSettings
 from farebox.core.events import PlatformReported
 from farebox.core.platform import SCRATCH, Ask, PlatformKind, Probe, ProbeAnswer, ProcessCall, Reader
@@ -41,7 +41,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "keep": (),
     "insecure": ("yes", "no"),
 }
-_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", re.ASCII)
 
 
 def ask_codex(ask: Ask) -> ProcessCall:
@@ -118,6 +117,7 @@ def _exec_words(ask: Ask) -> tuple[str, ...]:
     if _model(ask):
         words += ["-m", _model(ask)]
     if is_lean(ask.settings):
+        words += [] if _own_home(ask.settings) else ["--ignore-user-config"]
         words += ["-c", f'model_instructions_file="{SCRATCH}/instructions.md"']
     return tuple(words)
 
@@ -153,7 +153,7 @@ def read_probe(name: str, settings: PlatformSettings, answer: ProbeAnswer) -> Pl
     program = next(iter(settings.argv), "codex")
     if not answer.path:
         return PlatformReported(platform=name, detail=f"no program {program[:200]!r} on PATH", mend=INSTALL)
-    release, version = _release(answer.said[0].out if answer.said else "")
+    release, version = release_in(answer.said[0].out if answer.said else "", TESTED)
     if not release:
         return PlatformReported(platform=name, detail=f"{answer.path} does not say its version", mend=INSTALL)
     why, mend = _key_missing(settings, answer) if own_provider(settings) else _login_missing(settings, answer)
@@ -165,17 +165,6 @@ def read_probe(name: str, settings: PlatformSettings, answer: ProbeAnswer) -> Pl
         release=release,
         models=settings.models,
     )
-
-
-def _release(said: str) -> tuple[str, str]:
-    """Return the version that the program said, and how it stands to the one that was tested."""
-    found = _VERSION.search(said)
-    if found is None:
-        return "", ""
-    release, tested = tuple(int(part) for part in found.groups()), ".".join(map(str, TESTED))
-    if release == TESTED:
-        return found[0], ""
-    return found[0], f", {'newer' if release > TESTED else 'older'} than the tested {tested}"
 
 
 def _key_missing(settings: PlatformSettings, answer: ProbeAnswer) -> tuple[str, str]:

@@ -2,8 +2,9 @@
 
 A prompt of two letters is a request of 1.7 KB in this lean form (gpt-5; 11 KB where the model has code mode, as gpt-6-sol) and
 39 KB as codex comes. `features.unbounded_connection_retries` is on by default and waits for ever for a server that is not
-there. The retries of the built-in provider cannot be switched off, those of ours can. All of it is accepted by
-`--strict-config`; 0.169.0, 2026-11-21.
+there. The retries of the built-in provider cannot be switched off, those of ours can.
+Nor can be what the home of a login brings: its AGENTS.md, and in a talk its MCP servers (`codex exec` passes over its
+config.toml); a `home` with nothing but a login has none. All of it is accepted by `--strict-config`; 0.169.0, 2026-11-21.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _LEAN = (
     "include_apps_instructions=false",
     "skills.include_instructions=false",
     "project_doc_max_bytes=0",
+    'developer_instructions=""',
+    "notify=[]",
 )
 
 

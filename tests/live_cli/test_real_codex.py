@@ -208,3 +208,25 @@ async def test_a_command_in_a_directory_waits_for_nobody(run, environ, tmp_path,
 
 
 COMMAND_OUTSIDE = '{"cmd":"touch made-by-codex","sandbox_permissions":"require_escalated","justification":"a test"}'
+
+
+async def test_a_retry_that_codex_means_to_make_itself_does_not_happen(run, environ):
+    retries = "-c model_providers.farebox.stream_max_retries=5"
+    for case, error_class in (("rate_limited", "rate_limited"), ("cut", "network")):
+        async with Upstream(script(case)) as upstream:
+            called = await run(settings(upstream, arguments=retries), environ("codex", **KEY))
+        assert called.verdict.fault.error_class == error_class, called.verdict
+        assert called.text in {"", codex_wire.TEXT[0]}
+        assert len(upstream.asked()) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_text_task_on_a_login_runs_nothing_that_its_home_asks_for(run, environ, tmp_path, mode):
+    home, told = tmp_path / "codex-home", tmp_path / "told"
+    home.mkdir()
+    (home / "config.toml").write_text(f'developer_instructions = "LEAKED"\nnotify = ["touch", "{told}"]\n')
+    async with Upstream(script("ok")) as upstream:
+        called = await run(settings(upstream, mode, home=str(home)), environ("codex", **KEY))
+    assert called.verdict.ok, called.verdict
+    assert "LEAKED" not in upstream.asked()[0].body.decode()
+    assert not told.exists()

@@ -147,6 +147,8 @@ def test_exec_gets_its_prompt_on_standard_input_and_its_words_in_a_file():
     assert (started.argv[-1], started.stdin, started.talks) == ("-", b"What?", False)
     assert 'model_instructions_file="{scratch}/instructions.md"' in started.argv
     assert started.scratch["instructions.md"] == b"Be brief."
+    assert "--ignore-user-config" not in started.argv
+    assert "--ignore-user-config" in call(settings(options={"mode": "exec"})).argv
 
 
 def test_exec_with_its_own_words_has_those_of_the_task_before_the_prompt():
