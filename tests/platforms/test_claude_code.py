@@ -209,3 +209,10 @@ def test_of_messages_that_never_ended_what_they_read_is_counted_and_what_they_wr
     used = tally.so_far("some text", None)
     assert used is not None
     assert (used.input_tokens, used.cached_tokens, used.cache_write_tokens, used.source) == (25, 5, None, "estimated")
+
+
+def test_a_run_that_tells_no_figure_of_its_own_has_none(recorded):
+    recording = recorded("claude-code/ok")
+    for told in (b'"total_cost_usd":"cheap"', b'"other":0.006105'):
+        verdict = recording.read([recording.body.replace(b'"total_cost_usd":0.006105', told)]).verdict
+        assert (verdict.ok, verdict.provider_usd) == (True, None)
