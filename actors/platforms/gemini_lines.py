@@ -3,7 +3,8 @@
 Success = exit code 0, a final `result` of status `success`, and text (unless tools ran). The exit code of an API error is
 its HTTP status modulo 256; exit code 0 also occurs with status `error`, and without any result. `output_tokens` leaves out
 the thinking, which is billed: total - input - output. An answer cut short by its output limit, or by a filter after some
-text, looks like success: the program does not say. Gemini CLI 0.61.0, run against a local server (2026-11-21).
+text, looks like success: the program does not say. It exits without waiting for its pipe, so an answer that comes at once
+to a prompt above 200 KB can be lost whole: that is `crashed`. Gemini CLI 0.61.0, run against a local server (2026-11-21).
 """
 
 from __future__ import annotations

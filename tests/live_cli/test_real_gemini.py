@@ -1,6 +1,7 @@
 """The real `gemini`, from npm, against a scripted server: every way a run can end, who pays, what is left behind."""
 
 import asyncio
+import dataclasses
 import time
 
 import psutil
@@ -77,12 +78,12 @@ async def test_without_a_key_nothing_is_asked(environ, run):
     assert (called.verdict.fault.error_class, called.verdict.charged, upstream.requests) == ("auth_missing", "none", [])
 
 
-async def test_a_server_that_is_not_there_has_surely_cost_nothing(environ, run):
+async def test_a_server_that_is_not_there_is_named_though_the_program_does_not_say_that_nothing_was_sent(environ, run):
     async with Upstream(google_wire.script("ok")) as upstream:
         url = upstream.url
     called = await run(settings(url), environ("gemini", **KEY))
     assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.verdict.charged) == ("network", "none"), called.verdict.fault
+    assert (called.verdict.fault.error_class, called.verdict.charged) == ("network", "possible"), called.verdict.fault
 
 
 async def test_silence_is_ended_by_our_own_clock_and_the_text_kept(environ, run):
@@ -114,12 +115,24 @@ async def test_a_cancel_keeps_the_text_closes_the_connection_and_leaves_no_proce
 
 
 async def test_a_prompt_of_a_megabyte_arrives_whole(environ, run):
+    """The model takes its time, as models do: the program repeats the prompt and loses what is on its pipe when it exits."""
     prompt = "0123456789abcde\n" * 65_536
-    async with Upstream(google_wire.script("ok")) as upstream:
+    slowly = dataclasses.replace(google_wire.CASES["ok"], pause_s=1.0)
+    async with Upstream(lambda _request: slowly) as upstream:
         called = await run(settings(upstream.url), environ("gemini", **KEY), prompt=prompt)
     assert called.verdict.ok, called.verdict.fault
+    assert called.text == "The quick brown fox."
     told = upstream.requests[0].json()["contents"][-1]["parts"]
     assert any(prompt.strip() in part["text"] for part in told)
+
+
+async def test_an_answer_that_the_program_loses_on_its_pipe_is_no_success(environ, run):
+    async with Upstream(google_wire.script("ok")) as upstream:
+        called = await run(settings(upstream.url), environ("gemini", **KEY), prompt="0123456789abcde\n" * 65_536)
+    assert len(upstream.requests) == 1
+    if not called.verdict.ok:
+        assert called.verdict.fault is not None
+        assert (called.verdict.fault.error_class, called.verdict.charged) == ("crashed", "possible")
 
 
 async def test_a_plan_is_not_paid_with_a_key_even_if_one_lies_in_a_file(environ, run, tmp_path):
