@@ -18,7 +18,7 @@ from farebox.core.chains import FREE, Chains
 from farebox.core.errors import AppendRefused, BadFact, BrokenChain, BusError
 from farebox.core.events import Fact
 from farebox.core.ids import NONE
-from farebox.log.port import Log, Stored
+from farebox.log.port import Entry, Log, Stored
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.mind import Decision, Mind
@@ -225,7 +225,8 @@ class Follower:
     def _append_all(self, mind: Mind) -> None:
         for decision in mind.decisions():
             if mind.actor.pace == "writer":
-                self._spawn_writer(mind, decision)
+                # The fence is what was known when it was decided: what is read before the task runs must refuse it.
+                self._spawn_writer(mind, decision, mind.entries(decision))
             else:
                 future = self._committer.append(mind.entries(decision), decision.key)
                 future.add_done_callback(lambda done, d=decision, m=mind: self._answered(m, d, done))
@@ -261,15 +262,15 @@ class Follower:
         self._pump_mind(mind)
         self._set_timer()
 
-    def _spawn_writer(self, mind: Mind, decision: Decision) -> None:
-        task = asyncio.ensure_future(self._append_writer(mind, decision))
+    def _spawn_writer(self, mind: Mind, decision: Decision, entries: Sequence[Entry]) -> None:
+        task = asyncio.ensure_future(self._append_writer(mind, decision, entries))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _append_writer(self, mind: Mind, decision: Decision) -> None:
+    async def _append_writer(self, mind: Mind, decision: Decision, entries: Sequence[Entry]) -> None:
         """One append in flight for the whole writer: few facts one after the other, many as one batch."""
         try:
-            seqs = await self._append_in_order(mind, decision)
+            seqs = await self._append_in_order(mind, decision, entries)
         except AppendRefused as refused:
             mind.refused(decision, refused.last_seq)
         except BusError as error:
@@ -283,13 +284,13 @@ class Follower:
         self._pump_mind(mind)
         self._set_timer()
 
-    async def _append_in_order(self, mind: Mind, decision: Decision) -> tuple[int, ...]:
+    async def _append_in_order(self, mind: Mind, decision: Decision, entries: Sequence[Entry]) -> tuple[int, ...]:
         if len(decision.facts) > self._singles_max:
-            return await self._log.append(mind.entries(decision))
+            return await self._log.append(entries)
         seqs: list[int] = []
         for fact in decision.facts:
             single = msgspec.structs.replace(decision, facts=(fact,))
-            (seq,) = await self._log.append(mind.entries(single, last=seqs[-1] if seqs else None))
+            (seq,) = await self._log.append(mind.entries(single, last=seqs[-1]) if seqs else entries[:1])
             seqs.append(seq)
         return tuple(seqs)
 

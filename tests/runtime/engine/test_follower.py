@@ -268,6 +268,32 @@ async def test_quota_that_meets_another_writer_reads_on_and_decides_anew(tape):
     assert [fact.task for fact in tape.said(events.QuotaReserved)] == ["t1", "t2"]
 
 
+@pytest.mark.fault(61)
+async def test_what_another_writer_says_between_decision_and_append_is_not_overlooked(tape):
+    """The fence expects what was known at the decision, not what has been read since: a slot would be given away twice."""
+    tape.say("engine", events.SettingsAdopted(settings={"platforms": {"openai": {"kind": "compatible", "limit": 1}}}))
+    log, mind, interfered = tape.log(), Mind(BY_NAME["quota"], SECRET), []
+    follower = Follower(log, [mind], Committer(log), StreamClock())
+    append = follower._append_writer
+
+    async def late(mind, decision, *entries):
+        if not interfered:
+            interfered.append(
+                tape.say("quota", events.QuotaReserved(id="x", chain="c1", task="t1", attempt=1, platform="openai"))
+            )
+            await _caught_up(tape, lambda: mind.seq >= 3)
+        await append(mind, decision, *entries)
+
+    follower._append_writer = late
+    running = asyncio.ensure_future(follower.run())
+    tape.say("router", _routed("t1"))
+    await _caught_up(tape, lambda: interfered and mind.idle)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await follower.close()
+    assert len(tape.said(events.QuotaReserved)) == 1
+
+
 async def test_who_asked_to_be_woken_is_woken_in_time_and_not_before(tape):
     tape.say("engine", events.SettingsAdopted(settings={"platforms": {"openai": {"kind": "compatible"}}}))
     async with following(tape, Mind(BY_NAME["quota"], SECRET)):
