@@ -23,8 +23,8 @@ PURE = ("actors/", "src/farebox/core/")
 # fmt: off
 PURE_STDLIB = frozenset({
     "__future__", "base64", "binascii", "bisect", "codecs", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
-    "fractions", "functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "operator", "re", "shlex", "string", "textwrap",
-    "types", "typing", "urllib.parse", "zlib",
+    "fractions", "functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "operator", "re", "shlex", "string",
+    "textwrap", "types", "typing", "urllib.parse", "zlib",
 })
 # fmt: on
 CLOCKS = frozenset({"now", "utcnow", "today"})

@@ -95,7 +95,7 @@ async def test_a_reader_that_breaks_when_it_should_interrupt_does_not_keep_the_p
 
 
 async def test_a_program_that_closes_its_input_may_still_be_spoken_to():
-    called = await talk(Parrot("b"), script='import os; os.close(0); print(\'"x"\', flush=True)', first=b"")
+    called = await talk(Parrot("b"), script="import os; os.close(0); print('\"x\"', flush=True)", first=b"")
     assert called.verdict.ok
 
 
@@ -114,7 +114,13 @@ def scratch_call(script, **files):
 
 async def run(process_call, call):
     kind = PlatformKind(
-        name="x", ask=lambda _ask: process_call, reader=lambda _ask: Whole(), probe=None, read_probe=None, check=None, defaults={}
+        name="x",
+        ask=lambda _ask: process_call,
+        reader=lambda _ask: Whole(),
+        probe=None,
+        read_probe=None,
+        check=None,
+        defaults={},
     )  # type: ignore[arg-type]  only asked
     return await caller.call(
         kind.ask(None), kind.reader(None), timeout_s=20, first_byte_timeout_s=10, idle_timeout_s=10,
