@@ -35,12 +35,9 @@ AHEAD_CHARS = 256 * 1024
 MESSAGE_CHARS = 4000
 """A fault's message in a fact may be 4096 characters long."""
 
-Outcome = tuple[CallEnded, Sequence[QuotaLearned]]
-"""How a call ended, and what was learned about quota from it."""
-
 
 class AttemptCall:
-    """Calls a platform for one started attempt."""
+    """Calls a platform for one started attempt. `on_learned` gets what it tells about quota as soon as that is read."""
 
     def __init__(
         self, log: Log, kind: PlatformKind, settings: PlatformSettings, environ: Mapping[str, str], started: TaskStarted,
@@ -67,13 +64,13 @@ class AttemptCall:
         fault = Fault(error_class=error_class, message=why)
         return self._ended(Verdict(ok=False, fault=fault, charged="none"), "", 0, ())
 
-    async def make(self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event) -> Outcome:
+    async def make(self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event) -> CallEnded:
         """Make the call. `cancelled` ends it with what came so far, `stopping` breaks it off because the engine stops."""
         try:
             what, reader = self._kind.ask(ask), self._kind.reader(ask)
         except Exception as error:  # noqa: BLE001  a platform may be anybody's code, and nothing has been sent yet
             why = str(error) if isinstance(error, FareboxError) else f"The platform's own code broke: {error!r}"
-            return self.unsent(why, "invalid"), ()
+            return self.unsent(why, "invalid")
         self._redactor = secrecy.redactor(self._environ, (self._settings.key_env, *keys_of(what)))
         self._flow = Flow(self._redactor)
         calling = self._call(what, reader, cancelled)
@@ -82,7 +79,7 @@ class AttemptCall:
         await self._flush()
         return ended
 
-    async def _watched(self, calling: Coroutine[Any, Any, Called], stopping: asyncio.Event) -> Outcome:
+    async def _watched(self, calling: Coroutine[Any, Any, Called], stopping: asyncio.Event) -> CallEnded:
         """Return how the call ended, or that it was broken off because the engine stops."""
         work = asyncio.ensure_future(self._ended_by(calling))
         stop = asyncio.ensure_future(stopping.wait())
@@ -93,20 +90,16 @@ class AttemptCall:
             stop.cancel()
             work.cancel()
         await asyncio.wait({work})
-        return (self._broken_off("The engine was stopped during the call."), ()) if work.cancelled() else work.result()
+        return self._broken_off("The engine was stopped during the call.") if work.cancelled() else work.result()
 
-    async def _ended_by(self, calling: Coroutine[Any, Any, Called]) -> Outcome:
+    async def _ended_by(self, calling: Coroutine[Any, Any, Called]) -> CallEnded:
         try:
             called = await calling
         except Exception as error:  # noqa: BLE001  a platform is a plug-in: its fault must not leave the attempt without an end
             log_.error("%s broke: %s", self._started.platform, self._redactor.text(repr(error)))
-            return self._broken_off(f"The platform's own code broke: {error!r}"), ()
+            return self._broken_off(f"The platform's own code broke: {error!r}")
         text = called.text if called.verdict.text is None else called.verdict.text
-        # Who is told at once need not hear it again.
-        learned = called.learned if self._on_learned is None else ()
-        return self._ended(called.verdict, text, called.duration_ms, called.calls), [
-            secrecy.struck(fact, self._redactor) for fact in learned
-        ]
+        return self._ended(called.verdict, text, called.duration_ms, called.calls)
 
     def _broken_off(self, why: str) -> CallEnded:
         fault = Fault(error_class="crashed", message=why)

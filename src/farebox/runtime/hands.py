@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from farebox.core.events import QuotaLearned
 from farebox.log.port import Delivery
 from farebox.runtime.reserve import Promise
 
@@ -22,7 +21,6 @@ class Running:
     number: int
     deliveries: list[Delivery]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    learned: list[QuotaLearned] = field(default_factory=list[QuotaLearned])
     over: asyncio.Event = field(default_factory=asyncio.Event)
     promise: Promise | None = None
     """The room on disk that its answer has for sure."""

@@ -28,11 +28,12 @@ from farebox.core.events import Fact, QuotaReserved, TaskStarted
 from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
 from farebox.log.names import ACK_WAIT_S
-from farebox.log.port import Delivery, Entry, Log, Subscription
+from farebox.log.port import Delivery, Log, Subscription
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
 from farebox.runtime.hands import Hands, Running
 from farebox.runtime.lane import PAUSE_S, Lane, Recent, is_anothers, key_of, name_of, not_used, set_aside
+from farebox.runtime.learning import Learning
 from farebox.runtime.lost import LostStarts
 from farebox.runtime.spool import Spool
 
@@ -258,9 +259,13 @@ class Worker:
                 return None
             started = msgspec.structs.replace(said, seq=seq, prev=expected)
             state = self._adapter.evolve(state, started)
-            outcome = await self._call(state, started, running)
-            await self._record(reserved, state, outcome, running.number)
-            await self._say_learned(running, started)
+            learning = Learning(self._committer, started, self._stamped)
+            try:
+                outcome = await self._call(state, started, running, learning)
+                await self._record(reserved, state, outcome, running.number)
+                await learning.over()
+            finally:
+                learning.drop()
             return None
 
     async def _has_room(self, running: Running) -> bool:
@@ -282,20 +287,20 @@ class Worker:
         said = self._adapter.decide(state, heard)
         return self._stamped(said[0], running.number) if said else None
 
-    def _stamped(self, fact: Fact, number: int) -> Fact:
+    def _stamped[Said: Fact](self, fact: Said, number: int) -> Said:
         # With the boot, because two lives of an adapter may see two outcomes; with the number, as reservations come again.
         fact_id = ids.of_fact(self._secret, f"adapter.{self._boot}", fact.cause, type(fact).__name__, number)
         if isinstance(fact, TaskStarted):
             return msgspec.structs.replace(fact, id=fact_id, adapter=self._spool.owner, boot=self._boot)
         return msgspec.structs.replace(fact, id=fact_id)
 
-    async def _call(self, state: Any, started: TaskStarted, running: Running) -> CallEnded:
+    async def _call(self, state: Any, started: TaskStarted, running: Running, learning: Learning) -> CallEnded:
         """Make the one call of the attempt, after the mark in the spool; keep its outcome there before anything else."""
         if (known := await self._lost.answer(started)) is not None:
             return known
         key = key_of(self.platform, started)
         assert self._adapter.perform is not None, "the adapter says what to perform"
-        call = AttemptCall(self._log, self._kind, self._settings, self._environ, started)
+        call = AttemptCall(self._log, self._kind, self._settings, self._environ, started, learning.hear)
         try:
             whole = msgspec.structs.replace(state, submitted=await self._lane.whole(state.submitted))
             ask = self._adapter.perform(whole, started, self._settings)
@@ -306,9 +311,7 @@ class Worker:
             return call.unsent(f"Not sent, the spool cannot be written: {error}", "crashed")
         except (BusError, UnicodeDecodeError, msgspec.DecodeError) as error:
             return call.unsent(f"Not sent: {error}")
-        outcome, learned = await call.make(ask, running.cancelled, self._stopping)
-        outcome = self._readable(state, outcome)
-        running.learned += learned
+        outcome = self._readable(state, await call.make(ask, running.cancelled, self._stopping))
         try:
             await self._spool.keep(key, outcome, running.promise)
         except OSError as error:
@@ -324,17 +327,6 @@ class Worker:
             log_.error("%s gave what no fact can hold: %r", self.platform, error)
             return blamed(outcome, f"The platform's outcome cannot be recorded: {error}")
         return outcome
-
-    async def _say_learned(self, running: Running, started: TaskStarted) -> None:
-        """Say what the provider told about quota. It may be lost: the next answer tells it again."""
-        for place, learned in enumerate(running.learned):
-            fact = self._stamped(msgspec.structs.replace(learned, platform=self.platform, cause=started.id), place)
-            try:
-                entry = Entry(subjects.subject_of("adapter", fact), wire.encode(fact), None)
-                wire.decode(entry.subject, entry.body)
-                await self._committer.append([entry], started.key)
-            except (BusError, BadFact) as error:
-                log_.warning("%s: what was learned about quota is lost: %s", self.platform, error)
 
     async def _record(self, reserved: QuotaReserved, state: Any, outcome: CallEnded, number: int) -> None:
         """Append how the attempt ended; where the lane went on without us, as a late result."""

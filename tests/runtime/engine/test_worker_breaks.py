@@ -9,7 +9,7 @@ from farebox.core import events, wire
 from farebox.core.errors import BadFact, BadInput
 from farebox.core.platform import Verdict
 from farebox.core.terms import FileInput, Usage
-from farebox.log.memory import Fate, MemoryLog
+from farebox.log.memory import MemoryLog
 from farebox.log.names import check_entry
 from farebox.runtime import spool as spool_module
 from farebox.runtime import worker as module
@@ -189,30 +189,6 @@ async def test_an_endless_line_of_live_text_is_not_said_but_the_answer_is_there(
     tape.reserve()
     assert (await tape.end_of()).output_ref.bytes == 400_000
     assert len(refused) == 1
-
-
-async def test_what_a_provider_told_about_quota_is_said_once_each_after_the_end(tape, workers, kind_of):
-    learned = [
-        events.QuotaLearned(platform="rehearsal", unit="requests", limit=5),
-        events.QuotaLearned(platform="someone-else", unit="tokens", limit=7),
-        events.QuotaLearned(platform="rehearsal", unit="tokens", limit=-7),
-    ]
-    await workers.make(tape, kind=kind_of(b"x", learned=learned))
-    tape.reserve()
-    said = await tape.until(lambda: len(tape.said(events.QuotaLearned)) == 2 and tape.said(events.QuotaLearned))
-    assert [(fact.platform, fact.limit) for fact in said] == [("rehearsal", 5), ("rehearsal", 7)]
-    assert len({fact.id for fact in said}) == 2
-    assert {fact.cause for fact in said} == {tape.said(events.TaskStarted)[0].id}
-    assert tape.names()[2:4] == ["TaskStarted", "TaskCompleted"]
-
-
-async def test_what_was_told_about_quota_may_be_lost(tape, workers, kind_of):
-    tape.fates.of["quota_learned"] = [Fate.LOST]
-    worker = await workers.make(tape, kind=kind_of(b"x", learned=[events.QuotaLearned(platform="rehearsal", limit=5)]))
-    tape.reserve()
-    await tape.end_of()
-    await tape.idle(worker)
-    assert not tape.said(events.QuotaLearned)
 
 
 async def test_a_stop_lets_short_calls_finish(tape, workers, stand_in):
