@@ -131,7 +131,7 @@ def test_each_of_the_ten_invariants_is_named_by_a_law():
 
 
 def test_what_the_runtime_catches_and_only_tells_its_log_breaks_a_world(monkeypatch):
-    def broken(self, state, started, running):
+    def broken(self, state, started, running, learning):
         raise ZeroDivisionError
 
     monkeypatch.setattr(SimulatedWorker, "_call", broken)

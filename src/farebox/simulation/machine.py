@@ -19,6 +19,7 @@ from farebox.runtime.committer import Committer
 from farebox.runtime.follower import Follower
 from farebox.runtime.hands import Running
 from farebox.runtime.journal import Journal
+from farebox.runtime.learning import Learning
 from farebox.runtime.mind import Mind
 from farebox.runtime.reserve import Promise, Reserve
 from farebox.runtime.spool import Spool
@@ -109,7 +110,13 @@ class SimulatedWorker(Worker):
 
     provider: Provider
 
-    async def _call(self, state: Any, started: TaskStarted, running: Running) -> CallEnded:
+    async def _call(
+        self,
+        state: Any,
+        started: TaskStarted,
+        running: Running,
+        learning: Learning,  # noqa: ARG002  this provider tells no quota
+    ) -> CallEnded:
         key = f"{self.platform}.{started.chain}.{started.task}.{started.seq}"
         assert self._adapter.perform is not None, "the adapter says what to perform"
         self._adapter.perform(state, started, self._settings)
