@@ -33,8 +33,8 @@ GENERATED = "<!-- Made by docs/generate.py from the code. Do not edit: change th
 Rows = Iterable[Sequence[str]]
 
 SETTINGS_SAID: dict[str, str] = {
-    "engine.discover": "`false`: only platforms that are written down are used, none that exist by themselves "
-    "([those](#platforms-that-need-no-settings)).",
+    "engine.discover": "`false`: only platforms that are written down are used, and those that a task asks for by name; "
+    "[none that need no settings](#platforms-that-need-no-settings).",
     "engine.attempts_max": "All attempts of one task together.",
     "engine.billed_attempts_max": "Attempts of one task that may have cost something; then it fails rather than pay again.",
     "engine.retry_wait_max_s": "A platform that asks to wait longer than this is ruled out for the task.",

@@ -25,6 +25,7 @@ import pytest
 from farebox.core.errors import NotReachable
 from farebox.log.connection import Connection
 
+os.environ["FAREBOX_ENGINE__DISCOVER"] = "false"  # No test may use what happens to be installed or to listen here, nor pay.
 ACCOUNTS = 150
 START_WAIT_S = 10
 _JETSTREAM = "jetstream {{ store_dir: {store}, sync_interval: {sync}, max_file: 100G, max_mem: 64M }}"

@@ -223,11 +223,13 @@ def _built_in(kinds: Iterable[PlatformKind]) -> Layer:
 
 
 def _discovered(known: Layer) -> Layer:
-    """Return `known`; where nothing is to be discovered, without the platforms that nobody wrote down."""
+    """Return `known`; where nothing is to be discovered, without what nobody wrote down and nobody need ask for by name."""
     chosen = known.get("engine.discover")
     if chosen is None or chosen.value is not False:
         return known
-    named = {key.split(".")[1] for key, value in known.items() if value.origin != BUILT_IN and key.startswith("platforms.")}
+    platforms = {key: value for key, value in known.items() if key.startswith("platforms.")}
+    named = {key.split(".")[1] for key, value in platforms.items() if value.origin != BUILT_IN}
+    named |= {key.split(".")[1] for key, value in platforms.items() if key.endswith(".open") and value.value is False}
     return {key: value for key, value in known.items() if not key.startswith("platforms.") or key.split(".")[1] in named}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from farebox import config
@@ -155,6 +157,11 @@ def test_the_installed_platforms_pass_their_own_checks(place):
 
 def test_without_discovery_there_is_only_what_somebody_wrote_down(place):
     assert loaded(place, environment={"FAREBOX_ENGINE__DISCOVER": "false"}).settings.platforms == {}
+    by_name = {"rehearsed": PlatformSettings(kind="stub", url="http://127.0.0.1:1", open=False)}
+    kinds = (replace(KIND, defaults=by_name),)
+    assert set(loaded(place, environment={"FAREBOX_ENGINE__DISCOVER": "false"}, kinds=kinds).settings.platforms) == {
+        "rehearsed"
+    }
     assert loaded(place, "[engine]\ndiscover = false\n").settings.platforms == {}
     found = loaded(place, '[engine]\ndiscover = false\n[platforms.my-llm]\nmodel = "b"\n').settings.platforms["my-llm"]
     assert (found.model, found.url) == ("b", "http://127.0.0.1:1")

@@ -47,20 +47,24 @@ class PlatformSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         """What happens to an interrupted attempt unless the task says otherwise: programs may have done half their work."""
         return self.policy_for(0)
 
-    def policy_for(self, timeout_s: float) -> OnInterrupt:
-        """Return what happens to an interrupted attempt that may take `timeout_s`: nobody pays for a long one twice unasked."""
+    def policy_for(self, timeout_s: float, directory: str = "") -> OnInterrupt:
+        """Return what happens to an interrupted attempt that may take `timeout_s`: nobody pays for a long one twice unasked.
+
+        In a task's own `directory` it may have done half its work.
+        """
         if self.on_interrupt is not None:
             return self.on_interrupt
         if self.kind == "interactive":
             return "retry"  # Whoever was asked is simply asked again.
         works_on_files = self.kind == "command" or (self.kind in AGENTS and bool(self.options.get("directory")))
+        works_on_files = works_on_files or bool(directory)
         return "ask" if works_on_files or timeout_s >= LONG_S else "retry"
 
 
 class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The part of farebox.toml that is adopted into the log. `open = false` platforms are used only when asked for by name.
 
-    With `discover = false` there are only the platforms that somebody wrote down: none that exist by themselves.
+    With `discover = false` only platforms that somebody wrote down, or asks for by name, are used: none found by itself.
     `attempts_max` bounds all attempts of a task, `billed_attempts_max` those that may have cost something.
     """
 
