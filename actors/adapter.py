@@ -76,17 +76,20 @@ def _begin(state: Attempt, reserved: QuotaReserved) -> Said | None:
         **_envelope(reserved),
         timeout_s=reserved.timeout_s,
         on_interrupt=reserved.on_interrupt,
+        worktree=f"{reserved.task}-{reserved.attempt}" if state.submitted.worktree else "",
         input_tokens_estimate=_input_tokens(state.submitted),
     )
 
 
 def _abandoned(state: Attempt, started: TaskStarted) -> AttemptInterrupted:
     """Book an attempt whose adapter is gone. Without a mark that it was about to send, nothing was billed."""
+    kept = f" What it did stands in its worktree {started.worktree}." if started.worktree and not state.never_sent else ""
     return AttemptInterrupted(
         **_after(started),
+        worktree=started.worktree if kept else "",
         reason="crash",
         charged="none" if state.never_sent else "possible",
-        fault=Fault(error_class="crashed", message="The adapter stopped before the outcome was recorded."),
+        fault=Fault(error_class="crashed", message=f"The adapter stopped before the outcome was recorded.{kept}"),
     )
 
 
@@ -116,14 +119,14 @@ def _outcome(started: TaskStarted, call: CallEnded) -> TaskCompleted | AttemptFa
             output=call.text,
             output_ref=call.text_ref,
             finish_reason=verdict.finish_reason,
-            files_created=verdict.files_created,
+            **_files(call),
         )
     told["partial_output"], told["partial_ref"] = call.text, call.text_ref
     fault = verdict.fault or Fault(error_class="invalid", message="The platform gave no reason.")
     if fault.error_class == "cancelled":
-        return TaskCompleted(**told, status="cancelled", fault=fault)
+        return TaskCompleted(**told, **_files(call), status="cancelled", fault=fault)
     if fault.error_class == "timeout":
-        return TaskCompleted(**told, status="failed", fault=fault)
+        return TaskCompleted(**told, **_files(call), status="failed", fault=fault)
     if verdict.charged == "possible":
         return AttemptInterrupted(**told, reason="stall", fault=fault)
     return AttemptFailed(**told, fault=fault, retry_after_ms=verdict.retry_after_ms)
@@ -177,8 +180,19 @@ def _told(call: CallEnded) -> dict[str, Any]:
         "provider_usd": call.verdict.provider_usd,
         "duration_ms": call.duration_ms,
         "calls": call.calls,
+        "worktree": call.verdict.worktree,
+        "base_commit": call.verdict.base_commit,
     }
     return told | ({"model": call.verdict.model} if call.verdict.model else {})
+
+
+def _files(call: CallEnded) -> dict[str, Any]:
+    verdict = call.verdict
+    return {
+        "files_created": verdict.files_created,
+        "files_changed": verdict.files_changed,
+        "files_more": verdict.files_more,
+    }
 
 
 def evolve(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from farebox.core import directories
 from farebox.core.actor import Actor, Quarantined
 from farebox.core.events import (
     AttemptFailed,
@@ -24,6 +25,7 @@ from farebox.core.events import (
     TaskRouted,
     TaskSubmitted,
 )
+from farebox.core.rejections import BY_NAME, explained
 from farebox.core.settings import PlatformSettings, Settings, restore, unread
 from farebox.core.terms import Candidate, ErrorClass, Fault, OnInterrupt, Rejected
 from farebox.core.wire import submission_sha256
@@ -36,8 +38,6 @@ BACKOFF_MS = 1_000
 """First wait before a platform that failed is tried again; doubles each time."""
 PASSING: frozenset[ErrorClass] = frozenset({"rate_limited", "server_error", "network", "stalled", "crashed", "truncated"})
 """Failures that may be over at the next try; all others rule the platform out for this task."""
-
-BY_NAME = "used only when asked for by name"
 
 
 class Failure(Struct, frozen=True):
@@ -71,6 +71,7 @@ class Known(Struct, frozen=True):
     priority: int = 0
     timeout_s: float = 300.0
     on_interrupt: OnInterrupt | None = None
+    directory: str = ""
     unsupported: str = ""
     attempt: int = 0
     billed: int = 0
@@ -194,6 +195,8 @@ def _reason_against(state: Router, known: Known, name: str, platform: PlatformSe
         return "disabled"
     if not platform.open and name != known.hint:
         return BY_NAME
+    if forbidden := directories.why_not(platform, known.directory):
+        return forbidden
     if report is None or not report.available:
         return f"not available: {report.detail if report else 'has not reported yet'}"
     if known.model and report.models and known.model not in report.models:
@@ -224,18 +227,12 @@ def _nobody(state: Router, known: Known, rejected: list[Rejected]) -> Fault:
     if known.hint and known.hint not in state.settings.platforms:
         return Fault(error_class="invalid", message=f"There is no platform {known.hint!r}.")
     if not known.failures:
-        reasons = "; ".join(f"{r.platform}: {r.reason}" for r in _telling(known, rejected)) or "none is set up"
-        return Fault(error_class="unavailable", message=f"No platform may do this task ({reasons})."[:4000])
+        asked_for = "" if known.fallback else known.hint
+        message = explained(rejected, asked_for=asked_for, directory=known.directory)
+        return Fault(error_class="unavailable", message=message[:4000])
     failures = tuple(known.failures.values())
     error_class = failures[0].error_class if len(failures) == 1 else "exhausted"
     return Fault(error_class=error_class, message=_tried(known.failures)[:4000])
-
-
-def _telling(known: Known, rejected: list[Rejected]) -> list[Rejected]:
-    """Return the rejections that a person can do something about: those of platforms that were asked for."""
-    if known.hint and not known.fallback:
-        return [one for one in rejected if one.platform == known.hint]
-    return [one for one in rejected if one.reason != BY_NAME] or rejected
 
 
 def _tried(failures: dict[str, Failure]) -> str:
@@ -286,6 +283,7 @@ def _meet(state: Router, fact: TaskSubmitted | Quarantined) -> None:
         priority=fact.priority,
         timeout_s=fact.timeout_s,
         on_interrupt=fact.on_interrupt,
+        directory=fact.directory,
         unsupported=unsupported,
         cancelled=cancelled,
     )
@@ -384,7 +382,7 @@ def _interrupted(state: Router, known: Known, fact: AttemptInterrupted) -> tuple
 
 
 def _policy(known: Known, platform: PlatformSettings) -> OnInterrupt:
-    return known.on_interrupt or platform.policy_for(known.timeout_s)
+    return known.on_interrupt or platform.policy_for(known.timeout_s, known.directory)
 
 
 def asks(state: Router) -> list[AttemptInterrupted]:

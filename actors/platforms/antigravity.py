@@ -33,7 +33,7 @@ from farebox.core.platform import SCRATCH, Ask, End, PlatformKind, Probe, ProbeA
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import Charged, ErrorClass, Fault, Usage
 
-OPTIONS: dict[str, tuple[str, ...]] = {"directory": (), "arguments": ()}
+OPTIONS: dict[str, tuple[str, ...]] = {"directory": (), "directories": (), "worktrees": (), "arguments": ()}
 INSTALL = "curl -fsSL https://antigravity.google/cli/install.sh | bash"
 TOKEN = "~/.gemini/antigravity-cli/antigravity-oauth-token"
 OLDEST = (1, 1, 8)

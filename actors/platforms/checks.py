@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from farebox.core.directories import is_whole
 from farebox.core.errors import BadSettings
 from farebox.core.settings import PlatformSettings
 
@@ -66,6 +67,18 @@ def options_are(name: str, settings: PlatformSettings, known: Mapping[str, Seque
             raise BadSettings(
                 f"platforms.{name}.options.{option} cannot be {value[:40]!r}.", hint=f"It can be: {', '.join(known[option])}."
             )
+    _places_are(name, settings)
+
+
+def _places_are(name: str, settings: PlatformSettings) -> None:
+    """Refuse directories for tasks and their worktrees that name no place by themselves."""
+    for option in ("directories", "worktrees"):
+        for path in (part.strip() for part in settings.options.get(option, "").split(",")):
+            if path and not is_whole(path):
+                raise BadSettings(
+                    f"platforms.{name}.options.{option}: {path[:80]!r} is no whole path.",
+                    hint="Write it from the root on, without ~ and without `..`, commas between several.",
+                )
 
 
 def counts_are(name: str, settings: PlatformSettings, *options: str) -> None:

@@ -18,6 +18,7 @@ from actors.platforms.checks import key_is_safe, options_are, url_works, variabl
 from actors.platforms.foreign_json import at, parse, text_at
 from actors.platforms.release import release_in
 from actors.platforms.stream_json import StreamJsonReader
+from farebox.core.directories import roots
 from farebox.core.errors import BadSettings
 from farebox.core.events import PlatformReported
 from farebox.core.platform import SCRATCH, Ask, PlatformKind, Probe, ProbeAnswer, ProcessCall
@@ -31,6 +32,8 @@ PROBE_S = 5.0
 OPTIONS: dict[str, tuple[str, ...]] = {
     "system": ("lean", "own"),
     "directory": (),
+    "directories": (),
+    "worktrees": (),
     "allowed_tools": (),
     "permission_mode": ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "manual", "plan"),
     "home": (),
@@ -99,9 +102,9 @@ def _chosen(ask: Ask) -> tuple[str, ...]:
     model = ask.model or ask.settings.model or next(iter(ask.settings.models), "")
     if model:
         words += ["--model", model]
-    if options.get("allowed_tools"):
+    if options.get("allowed_tools") and options.get("directory"):
         words.append(f"--allowed-tools={options['allowed_tools']}")
-    if options.get("permission_mode"):
+    if options.get("permission_mode") and options.get("directory"):
         words += ["--permission-mode", options["permission_mode"]]
     return (*words, *shlex.split(options.get("arguments", "")))
 
@@ -215,10 +218,10 @@ def _options_fit(name: str, settings: PlatformSettings) -> None:
         if options.get(option, "").startswith("~"):
             raise BadSettings(f"platforms.{name}.options.{option} must be a whole path: nobody expands ~.")
     for option in ("allowed_tools", "permission_mode"):
-        if options.get(option) and not options.get("directory"):
+        if options.get(option) and not roots(settings):
             raise BadSettings(
                 f"platforms.{name}.options.{option} means nothing without a directory: there are no tools then.",
-                hint='Write options = {directory = "/path/to/project", …}.',
+                hint='Write options = {directories = "/path/to/projects", …}, or directory = "/path/to/project".',
             )
 
 

@@ -13,6 +13,7 @@ uses an own provider and an own CODEX_HOME. Tested with codex 0.169.0 (npm `@ope
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from actors.platforms.checks import key_is_safe, options_are, url_works, variables_are
@@ -20,6 +21,7 @@ from actors.platforms.codex_config import config, is_lean, own_provider
 from actors.platforms.codex_exec import ExecReader
 from actors.platforms.codex_talk import TalkReader, opening
 from actors.platforms.release import release_in
+from farebox.core.directories import roots
 from farebox.core.errors import BadSettings
 from farebox.core.events import PlatformReported
 from farebox.core.platform import SCRATCH, Ask, PlatformKind, Probe, ProbeAnswer, ProcessCall, Reader
@@ -34,6 +36,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "mode": ("app-server", "exec"),
     "system": ("lean", "own"),
     "directory": (),
+    "directories": (),
+    "worktrees": (),
     "sandbox": ("read-only", "workspace-write", "danger-full-access"),
     "approvals": ("decline", "accept"),
     "home": (),
@@ -95,11 +99,16 @@ def _model(ask: Ask) -> str:
     return ask.model or ask.settings.model or next(iter(ask.settings.models), "")
 
 
+def _sandbox(options: Mapping[str, str]) -> str:
+    """Return what codex may do: outside a directory nothing but read."""
+    return options.get("sandbox", "read-only") if options.get("directory") else "read-only"
+
+
 def _thread(ask: Ask) -> dict[str, Any]:
     options, system = ask.settings.options, ask.system.encode("utf-8", "replace").decode()
     thread: dict[str, Any] = {
         "ephemeral": True,
-        "sandbox": options.get("sandbox", "read-only"),
+        "sandbox": _sandbox(options),
         "approvalPolicy": "on-request" if options.get("approvals") == "accept" else "never",
     }
     if _model(ask):
@@ -112,7 +121,7 @@ def _thread(ask: Ask) -> dict[str, Any]:
 
 
 def _exec_words(ask: Ask) -> tuple[str, ...]:
-    sandbox = ask.settings.options.get("sandbox", "read-only")
+    sandbox = _sandbox(ask.settings.options)
     words = ["exec", "--json", "--skip-git-repo-check", "--ephemeral", "-s", sandbox, "--color", "never"]
     if _model(ask):
         words += ["-m", _model(ask)]
@@ -222,10 +231,10 @@ def _options_fit(name: str, settings: PlatformSettings) -> None:
     for option in ("directory", "home"):
         if options.get(option, "").startswith("~"):
             raise BadSettings(f"platforms.{name}.options.{option} must be a whole path: nobody expands ~.")
-    if not options.get("directory") and options.get("sandbox", "read-only") != "read-only":
+    if not roots(settings) and options.get("sandbox", "read-only") != "read-only":
         raise BadSettings(
             f"platforms.{name}.options.sandbox means nothing without a directory: there are no tools then.",
-            hint='Write options = {directory = "/path/to/project", sandbox = "workspace-write"}.',
+            hint='Write options = {directories = "/path/to/projects", sandbox = "workspace-write"}.',
         )
 
 

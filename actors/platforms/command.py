@@ -19,7 +19,7 @@ from farebox.core.platform import Ask, End, PlatformKind, Probe, ProbeAnswer, Pr
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import Charged, Fault
 
-OPTIONS: dict[str, tuple[str, ...]] = {"keep": (), "directory": ()}
+OPTIONS: dict[str, tuple[str, ...]] = {"keep": (), "directory": (), "directories": (), "worktrees": ()}
 STDERR_CHARS = 700
 
 

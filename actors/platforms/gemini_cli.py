@@ -31,6 +31,8 @@ from farebox.core.settings import PlatformSettings
 OPTIONS: dict[str, tuple[str, ...]] = {
     "system": ("lean", "own"),
     "directory": (),
+    "directories": (),
+    "worktrees": (),
     "home": (),
     "approval_mode": ("default", "auto_edit", "yolo", "plan"),
     "allowed_tools": (),

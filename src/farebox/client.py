@@ -27,6 +27,7 @@ from farebox.ends import Ends
 from farebox.fitting import fitted
 from farebox.handle import Answer, Handle, answer_of
 from farebox.log.port import Log, Subscription
+from farebox.places import located
 from farebox.posting import new_id, say_cancel, say_submission, submission
 from farebox.tasks import TaskOptions, TaskSpec, spec_of
 
@@ -64,7 +65,7 @@ class Client:
 
         Prompts above 256 KiB travel through the object store; lone surrogates are replaced, and the metadata says so.
         """
-        return await self.send(spec_of({"prompt": prompt, **options}))
+        return await self.send(spec_of(located({"prompt": prompt, **options})))
 
     async def send(
         self, spec: TaskSpec, *, task_id: str = "", batch_id: str = "", live: bool = True, check: bool = True
@@ -324,7 +325,7 @@ def _spec(task: str | Mapping[str, Any] | TaskSpec, number: int) -> TaskSpec:
     if isinstance(task, TaskSpec):
         return task
     try:
-        return spec_of({"prompt": task} if isinstance(task, str) else task)
+        return spec_of(located({"prompt": task} if isinstance(task, str) else task))
     except BadInput as error:
         raise BadInput(f"task {number}: {error.message}", hint=error.hint, code=error.code) from error
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from farebox.core.errors import BadInput
 from farebox.core.terms import FileInput
+from farebox.places import located
 from farebox.tasks import PROMPT_BYTES_MAX, TaskSpec, spec_of
 
 STDIN = "-"
@@ -93,7 +94,7 @@ def refusal(lines: Lines) -> BadInput:
 def read_batch(path: str) -> Lines:
     """Read a batch file whole, good and bad lines. Raises BadInput when it cannot be read at all.
 
-    Paths in `files` are relative to the batch file.
+    Paths in `files` and `directory` are relative to the batch file.
     """
     name = "stdin" if path == STDIN else path
     body = _bytes(path, BATCH_BYTES_MAX)
@@ -119,7 +120,7 @@ def _spec(raw: object, folder: Path) -> TaskSpec:
     fields: dict[str, Any] = dict(raw)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(fields.get("files"), list):
         fields["files"] = [_file(one, folder) for one in fields["files"]]
-    return spec_of(fields)
+    return spec_of(located(fields, folder))
 
 
 def _file(given: object, folder: Path) -> object:

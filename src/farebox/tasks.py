@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from farebox.core import ids
+from farebox.core.directories import is_whole
 from farebox.core.errors import BadInput
 from farebox.core.events import Seconds, Tags
 from farebox.core.terms import FileInput, OnInterrupt, TaskType
@@ -31,7 +32,11 @@ REPLACED = "farebox.replaced_surrogates"
 
 
 class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One task as a caller asks for it. `timeout_s` is for the whole attempt; `label` is the caller's own name for it."""
+    """One task as a caller asks for it. `timeout_s` is for the whole attempt; `label` is the caller's own name for it.
+
+    `directory` is where a program works on files, as the machine of the engine names it; with `worktree` on a git worktree of
+    its own, made from there.
+    """
 
     prompt: str
     system: str = ""
@@ -49,6 +54,8 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
     needs: tuple[str, ...] = ()
     on_interrupt: OnInterrupt | None = None
+    directory: Annotated[str, Meta(max_length=4096)] = ""
+    worktree: bool = False
     chain: str = ""
     label: Annotated[str, Meta(max_length=1024)] = ""
 
@@ -71,6 +78,8 @@ class TaskOptions(TypedDict, total=False):
     temperature: float | None
     needs: Sequence[str]
     on_interrupt: OnInterrupt | None
+    directory: str
+    worktree: bool
     chain: str
     label: str
 
@@ -137,6 +146,12 @@ def _check(spec: TaskSpec) -> None:
             ids.check(getattr(spec, name), name)
     for parent in spec.needs:
         ids.check(parent, "needs")
+    if spec.worktree and not spec.directory:
+        raise BadInput("a worktree is made from a directory, and there is none.", hint="Say which repository: --directory DIR")
+    if spec.directory and not is_whole(spec.directory):
+        raise BadInput(
+            f"the directory {spec.directory[:80]!r} is no whole path.", hint="Write it from the root on, without `..`."
+        )
     _bounded("prompt", spec.prompt, PROMPT_BYTES_MAX)
     _bounded("system", spec.system, SMALL_BYTES_MAX)
     for name in ("metadata", "tags"):

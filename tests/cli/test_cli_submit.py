@@ -33,7 +33,8 @@ def test_a_result_is_one_document_for_programs(cli):
     found = cli("submit", "hello", "--json").json
     assert list(found) == [
         "schema", "task_id", "chain_id", "batch_id", "label", "platform", "model", "billing", "status", "output",
-        "partial_output", "files_created", "usage", "cost", "duration_s", "attempts", "error",
+        "partial_output", "files_created", "files_changed", "files_more", "worktree", "base_commit", "usage", "cost",
+        "duration_s", "attempts", "error",
     ]  # fmt: skip
     assert (found["schema"], found["cost"]["paid_usd"], found["cost"]["plan_value_usd"]) == ("farebox.result/1", "0.0125", None)
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from farebox.core.terms import OnInterrupt
 from farebox.inputs import file_input, json_option, pairs_option
+from farebox.places import located
 from farebox.tasks import TIMEOUT_S, TaskSpec, spec_of
 
 
@@ -45,6 +46,10 @@ class TaskOptions:
     """The longest answer, in tokens."""
     temperature: float | None = None
     """As the model takes it."""
+    directory: Annotated[str, Parameter(name=("--directory", "-d"))] = ""
+    """Where an agent works on files; its platform must allow it (options.directories)."""
+    worktree: Annotated[bool, Parameter(negative=())] = False
+    """In a git worktree of its own, made from the directory's last commit."""
     on_interrupt: OnInterrupt | None = None
     """After an interruption that may have been charged: retry, fail, or ask you (farebox decide)."""
 
@@ -68,6 +73,8 @@ class TaskOptions:
                 "max_tokens": self.max_tokens,
                 "temperature": self.temperature,
                 "on_interrupt": self.on_interrupt,
+                **located({"directory": self.directory}),
+                "worktree": self.worktree,
             }
         )
 

@@ -86,6 +86,8 @@ class TaskSubmitted(Fact, frozen=True, kw_only=True, tag="TaskSubmitted"):
     needs: tuple[Id, ...] = ()
     memory: str = ""
     on_interrupt: OnInterrupt | None = None
+    directory: Annotated[str, Meta(max_length=4096)] = ""
+    worktree: bool = False
     label: str = ""
     bytes: Count = 0
     sha256: Sha256 | None = None
@@ -171,7 +173,10 @@ class QuotaLearned(Fact, frozen=True, kw_only=True, tag="QuotaLearned"):
 
 
 class TaskStarted(Fact, frozen=True, kw_only=True, tag="TaskStarted"):
-    """The intent, in the log before money is spent; its own sequence is the epoch of the attempt. Said by the adapter."""
+    """The intent, in the log before money is spent; its own sequence is the epoch of the attempt. Said by the adapter.
+
+    `worktree` is the folder of the git worktree that this attempt is about to get for itself.
+    """
 
     platform: str
     model: str = ""
@@ -180,6 +185,7 @@ class TaskStarted(Fact, frozen=True, kw_only=True, tag="TaskStarted"):
     boot: str = ""
     timeout_s: Seconds = 300.0
     on_interrupt: OnInterrupt = "retry"
+    worktree: str = ""
     input_tokens_estimate: Count | None = None
 
 
@@ -192,7 +198,10 @@ class ChunkStreamed(Fact, frozen=True, kw_only=True, tag="ChunkStreamed"):
 
 
 class Ending(Fact, frozen=True, kw_only=True):
-    """What every end of an attempt tells: who, how long, what it used and whether it can have cost something."""
+    """What every end of an attempt tells: who, how long, what it used and whether it can have cost something.
+
+    `worktree` is a git worktree that is still there, made at the commit `base_commit`.
+    """
 
     platform: str = NONE
     model: str = ""
@@ -204,6 +213,8 @@ class Ending(Fact, frozen=True, kw_only=True):
     partial_ref: Ref | None = None
     duration_ms: Millis = 0
     calls: tuple[CallRecord, ...] = ()
+    worktree: str = ""
+    base_commit: str = ""
 
     @property
     def chargeable(self) -> bool:
@@ -212,12 +223,18 @@ class Ending(Fact, frozen=True, kw_only=True):
 
 
 class TaskCompleted(Ending, frozen=True, kw_only=True, tag="TaskCompleted"):
-    """The one end of a task. Said by the adapter that held it, or by the router for a task that cannot run."""
+    """The one end of a task. Said by the adapter that held it, or by the router for a task that cannot run.
+
+    Files are named from the directory in which the program worked; deleted ones count as changed. `files_more`: these are not
+    all of them.
+    """
 
     status: EndStatus
     output: Text = ""
     output_ref: Ref | None = None
     files_created: tuple[str, ...] = ()
+    files_changed: tuple[str, ...] = ()
+    files_more: bool = False
     finish_reason: str = ""
     fault: Fault | None = None
     tried: tuple[Rejected, ...] = ()

@@ -105,7 +105,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     """What a call came to. `ok` only if the platform's own final signal was seen.
 
     `text` is the authoritative answer where the platform repeats it whole; None means the sum of the texts read.
-    `charged` says whether it can have cost money, `retry_after_ms` what the platform asked for.
+    `charged` says whether it can have cost money, `retry_after_ms` what the platform asked for. What it did to files, and
+    `worktree`, is found by the runtime; a reader may name files that only its program knows.
     """
 
     ok: bool
@@ -118,6 +119,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
     provider_usd: str | None = None
     files_created: tuple[str, ...] = ()
+    files_changed: tuple[str, ...] = ()
+    files_more: bool = False
+    worktree: str = ""
+    base_commit: str = ""
 
 
 class CallEnded(Struct, frozen=True, kw_only=True):

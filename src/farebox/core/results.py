@@ -40,7 +40,10 @@ class ErrorShown(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """The result document of a task (`farebox.result/1`)."""
+    """The result document of a task (`farebox.result/1`). `files_more`: not all files are named.
+
+    `worktree` is a git worktree that was left for a look, made at the commit `base_commit`.
+    """
 
     task_id: str
     chain_id: str
@@ -53,6 +56,10 @@ class Result(Struct, frozen=True, kw_only=True):
     output: str = ""
     partial_output: str = ""
     files_created: tuple[str, ...] = ()
+    files_changed: tuple[str, ...] = ()
+    files_more: bool = False
+    worktree: str = ""
+    base_commit: str = ""
     usage: UsageShown = UsageShown()
     cost: CostShown = CostShown()
     duration_s: float | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from farebox.core import subjects, wire
-from farebox.core.errors import BadFact, BusError, FareboxError
+from farebox.core.errors import BadFact, BadInput, BusError, FareboxError
 from farebox.core.events import ChunkStreamed, QuotaLearned, TaskStarted
 from farebox.core.platform import Ask, Call, CallEnded, InlineCall, PlatformKind, Reader, Verdict
 from farebox.core.redaction import Flow
@@ -24,6 +24,7 @@ from farebox.runtime import secrecy
 from farebox.runtime.caller import Called, call, keys_of
 from farebox.runtime.intake import OnLearned
 from farebox.runtime.person_call import Person
+from farebox.runtime.workplace import Workplace, works_on_files
 
 log_ = logging.getLogger("farebox.worker")
 
@@ -66,6 +67,17 @@ class AttemptCall:
 
     async def make(self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event) -> CallEnded:
         """Make the call. `cancelled` ends it with what came so far, `stopping` breaks it off because the engine stops."""
+        if not works_on_files(ask):
+            return await self._made(ask, cancelled, stopping)
+        place = Workplace(ask, self._started, self._environ)
+        try:
+            placed = await place.prepare()
+        except BadInput as error:
+            return self.unsent(f"{error.message} {error.hint}".strip(), "invalid")
+        ended = await self._made(placed, cancelled, stopping)
+        return msgspec.structs.replace(ended, verdict=self._bare(await place.leave(ended.verdict)))
+
+    async def _made(self, ask: Ask, cancelled: asyncio.Event, stopping: asyncio.Event) -> CallEnded:
         try:
             what, reader = self._kind.ask(ask), self._kind.reader(ask)
         except Exception as error:  # noqa: BLE001  a platform may be anybody's code, and nothing has been sent yet
@@ -193,8 +205,8 @@ class AttemptCall:
         if fault is not None:
             message = self._redactor.text(clean(fault.message))[:MESSAGE_CHARS]
             fault = Fault(error_class=fault.error_class, message=message)
-        files = tuple(map(self._redactor.text, verdict.files_created))
-        return secrecy.struck(msgspec.structs.replace(verdict, text=None, fault=fault, files_created=files), self._redactor)
+        files = {name: tuple(map(self._redactor.text, getattr(verdict, name))) for name in ("files_created", "files_changed")}
+        return secrecy.struck(msgspec.structs.replace(verdict, text=None, fault=fault, **files), self._redactor)
 
 
 def blamed(outcome: CallEnded, why: str) -> CallEnded:

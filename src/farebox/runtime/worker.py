@@ -29,6 +29,7 @@ from farebox.core.platform import CallEnded, PlatformKind
 from farebox.core.settings import PlatformSettings
 from farebox.log.names import ACK_WAIT_S
 from farebox.log.port import Delivery, Log, Subscription
+from farebox.runtime import workplace
 from farebox.runtime.attempt_call import AttemptCall, blamed
 from farebox.runtime.committer import Committer
 from farebox.runtime.hands import Hands, Running
@@ -291,7 +292,8 @@ class Worker:
         # With the boot, because two lives of an adapter may see two outcomes; with the number, as reservations come again.
         fact_id = ids.of_fact(self._secret, f"adapter.{self._boot}", fact.cause, type(fact).__name__, number)
         if isinstance(fact, TaskStarted):
-            return msgspec.structs.replace(fact, id=fact_id, adapter=self._spool.owner, boot=self._boot)
+            tree = workplace.planned(fact.worktree, fact_id, self._settings) if fact.worktree else ""
+            return msgspec.structs.replace(fact, id=fact_id, adapter=self._spool.owner, boot=self._boot, worktree=tree)
         return msgspec.structs.replace(fact, id=fact_id)
 
     async def _call(self, state: Any, started: TaskStarted, running: Running, learning: Learning) -> CallEnded:

@@ -32,6 +32,7 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     duration_ms: int | None
     error_class: str
     message: str
+    worktree: str
     cost_status: str
     paid_usd: str | None
     plan_value_usd: str | None

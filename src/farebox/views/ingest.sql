@@ -13,7 +13,8 @@ SELECT seq, at_ms, subject, unnest(TRY(from_json(body, '{
                   "cache_write_tokens": "BIGINT", "cache_write_1h_tokens": "BIGINT",
                   "reasoning_tokens": "BIGINT", "source": "VARCHAR"},
         "output": "VARCHAR", "output_ref": "JSON", "partial_output": "VARCHAR", "partial_ref": "JSON",
-        "files_created": "JSON", "tried": "JSON", "paid_usd": "VARCHAR", "plan_value_usd": "VARCHAR",
+        "files_created": "JSON", "files_changed": "JSON", "files_more": "BOOLEAN", "worktree": "VARCHAR",
+        "base_commit": "VARCHAR", "tried": "JSON", "paid_usd": "VARCHAR", "plan_value_usd": "VARCHAR",
         "provider_usd": "VARCHAR", "unit_prices": "JSON", "price_list": "VARCHAR", "price_model": "VARCHAR",
         "late": "BOOLEAN", "count": "BIGINT", "parallel": "BIGINT", "fail_fast": "BOOLEAN", "source": "VARCHAR",
         "as_of_seq": "BIGINT"}')))
@@ -71,7 +72,8 @@ FROM stage WHERE fact = 'TaskStarted';
 INSERT INTO endings
 SELECT seq, at_ms, fact, chain, task, coalesce(attempt, 0), batch, coalesce(platform, '-'), model,
        coalesce(billing, 'metered'), coalesce(charged, 'none'), status, fault.error_class, fault.message, coalesce(duration_ms, 0),
-       usage, output, output_ref, partial_output, partial_ref, files_created, tried
+       usage, output, output_ref, partial_output, partial_ref, files_created, files_changed, files_more,
+       worktree, base_commit, tried
 FROM stage WHERE fact IN ('TaskCompleted', 'AttemptFailed', 'AttemptInterrupted', 'LateResult');
 
 -- name: charges

@@ -17,7 +17,8 @@ SELECT count(*) AS tasks FROM submissions ANTI JOIN ends USING (chain, task);
 
 -- name: result
 -- A task that the router ended has the partial output of its last attempt that came to something.
-SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, files_created,
+SELECT tasks.* EXCLUDE (output_sha256), output, output_ref, files_created, files_changed, files_more,
+       ends.worktree, ends.base_commit,
        coalesce(nullif(ends.partial_output, ''), if(ends.partial_ref IS NULL, said.partial_output, NULL)) AS partial_output,
        coalesce(ends.partial_ref, if(coalesce(ends.partial_output, '') = '', said.partial_ref, NULL)) AS partial_ref
 FROM tasks LEFT JOIN ends USING (chain, task) LEFT JOIN (
@@ -27,7 +28,8 @@ FROM tasks LEFT JOIN ends USING (chain, task) LEFT JOIN (
 WHERE tasks.chain = $chain AND tasks.task = $task;
 
 -- name: batch_results
-SELECT tasks.* EXCLUDE (output_sha256), ends.seq AS end_seq, output, output_ref, files_created,
+SELECT tasks.* EXCLUDE (output_sha256), ends.seq AS end_seq, output, output_ref, files_created, files_changed, files_more,
+       ends.worktree, ends.base_commit,
        coalesce(nullif(ends.partial_output, ''), if(ends.partial_ref IS NULL, said.partial_output, NULL)) AS partial_output,
        coalesce(ends.partial_ref, if(coalesce(ends.partial_output, '') = '', said.partial_ref, NULL)) AS partial_ref
 FROM tasks JOIN ends USING (chain, task) LEFT JOIN (

@@ -31,7 +31,7 @@ CREATE OR REPLACE TABLE endings (
     usage STRUCT(input_tokens BIGINT, output_tokens BIGINT, cached_tokens BIGINT, cache_write_tokens BIGINT,
                  cache_write_1h_tokens BIGINT, reasoning_tokens BIGINT, source VARCHAR),
     output VARCHAR, output_ref VARCHAR, partial_output VARCHAR, partial_ref VARCHAR, files_created VARCHAR,
-    tried VARCHAR);
+    files_changed VARCHAR, files_more BOOLEAN, worktree VARCHAR, base_commit VARCHAR, tried VARCHAR);
 
 CREATE OR REPLACE TABLE charges (
     seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, chain VARCHAR NOT NULL, task VARCHAR NOT NULL, attempt BIGINT NOT NULL,

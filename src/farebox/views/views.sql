@@ -47,7 +47,7 @@ ended AS (
            arg_min(model, seq) AS model, arg_min(billing, seq) AS billing,
            arg_min(CASE fact WHEN 'TaskCompleted' THEN status WHEN 'AttemptFailed' THEN 'failed' ELSE 'interrupted' END, seq)
                AS outcome,
-           arg_min(error_class, seq) AS error_class, arg_min(message, seq) AS message,
+           arg_min(error_class, seq) AS error_class, arg_min(message, seq) AS message, arg_min(worktree, seq) AS worktree,
            arg_min(duration_ms, seq) AS duration_ms, arg_min(usage, seq) AS usage,
            bool_or(charged <> 'none' OR fact = 'TaskCompleted') AS chargeable
     FROM endings WHERE fact <> 'LateResult' AND attempt > 0 AND platform <> '-' GROUP BY chain, task, attempt),
@@ -62,7 +62,7 @@ marked AS (
 SELECT marked.chain, marked.task, marked.attempt, coalesce(end_platform, start_platform, late_platform) AS platform,
        coalesce(nullif(end_model, ''), start_model) AS model, coalesce(end_billing, start_billing) AS billing,
        started_ms, ended_ms, coalesce(outcome, 'running') AS outcome, late_platform IS NOT NULL AS late,
-       error_class, message, duration_ms, coalesce(costs.usage, late_usage, end_usage) AS usage,
+       error_class, message, worktree, duration_ms, coalesce(costs.usage, late_usage, end_usage) AS usage,
        costs.status AS cost_status, costs.billing AS cost_billing, real_usd, value_usd, possible_usd, rehearsal_usd,
        costs.seq IS NULL AND coalesce(chargeable OR late_platform IS NOT NULL, false) AS charge_due
 FROM marked LEFT JOIN costs USING (chain, task, attempt);

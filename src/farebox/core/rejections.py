@@ -1,0 +1,31 @@
+"""Why nobody may do a task, in the words that a person gets: what he can do something about, and what to write. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from farebox.core.directories import FORBIDDEN, NO_PROGRAM
+from farebox.core.terms import Rejected
+
+BY_NAME = "used only when asked for by name"
+
+
+def explained(rejected: Sequence[Rejected], *, asked_for: str = "", directory: str = "") -> str:
+    """Return why no platform may do a task. `asked_for` names the only one that was wanted, `directory` is the task's."""
+    telling = _telling(rejected, asked_for)
+    reasons = "; ".join(f"{one.platform}: {one.reason}" for one in telling) or "none is set up"
+    message = f"No platform may do this task ({reasons})."
+    forbidden = next((one.platform for one in telling if one.reason.startswith(FORBIDDEN)), "")
+    if not forbidden:
+        return message
+    written = msgspec.json.encode(directory[:500]).decode()
+    return f"{message} To allow it, write in farebox.toml: [platforms.{forbidden}] options = {{directories = {written}}}"
+
+
+def _telling(rejected: Sequence[Rejected], asked_for: str) -> Sequence[Rejected]:
+    """Return the rejections that a person can do something about: not those of platforms that nobody meant."""
+    if asked_for:
+        return [one for one in rejected if one.platform == asked_for]
+    return [one for one in rejected if one.reason not in {BY_NAME, NO_PROGRAM}] or rejected
