@@ -133,6 +133,32 @@ def test_an_answer_completes_the_task_with_all_that_is_known_of_it():
     )  # fmt: skip
 
 
+def test_what_a_program_did_to_files_stands_in_each_end_of_the_task():
+    files = {"files_created": ("a",), "files_changed": ("b",), "files_more": True, "worktree": "/w", "base_commit": "c0"}
+    for verdict in (Verdict(ok=True, **files), no("cancelled", **files), no("timeout", **files)):
+        (said,) = adapter.decide(state(reserved(), SUBMITTED, started()), call(verdict))
+        assert isinstance(said, TaskCompleted)
+        assert {name: getattr(said, name) for name in files} == files
+    (failed,) = adapter.decide(state(reserved(), SUBMITTED, started()), call(no("crashed", **files)))
+    assert (type(failed), failed.worktree, failed.base_commit) == (AttemptFailed, "/w", "c0")
+
+
+def test_an_attempt_in_a_worktree_says_so_before_it_begins():
+    submitted = msgspec.structs.replace(SUBMITTED, directory="/p", worktree=True)
+    of = reserved(2, submission_sha256=submission_sha256(submitted))
+    (said,) = adapter.decide(state(of, submitted), of)
+    assert (type(said), said.worktree) == (TaskStarted, "t-2")
+
+
+def test_the_worktree_of_an_attempt_whose_adapter_is_gone_is_told():
+    known = state(reserved(), SUBMITTED, started(worktree="/w/t-1"))
+    (said,) = adapter.decide(known, reserved())
+    assert (said.worktree, said.fault.message.endswith("What it did stands in its worktree /w/t-1.")) == ("/w/t-1", True)
+    known.never_sent = True
+    (said,) = adapter.decide(known, reserved())
+    assert (said.worktree, "worktree" in said.fault.message) == ("", False)
+
+
 def test_a_large_answer_travels_by_reference():
     ref = Ref(ref="a" * 64, sha256="a" * 64, bytes=9)
     (said,) = adapter.decide(state(reserved(), SUBMITTED, started()), call(YES, text_ref=ref))

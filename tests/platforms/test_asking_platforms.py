@@ -342,7 +342,7 @@ def test_every_wire_of_the_rehearsal_can_be_looked_for():
         (settings("command", argv=("a\x00b",)), "NUL"),
         (settings("command", argv=("x",), url=URL), "url means nothing"),
         (settings("command", argv=("x",), options={"keep": "A=1"}), "no name of an environment variable"),
-        (settings("command", argv=("x",), options={"cwd": "/"}), "It knows: directory, keep."),
+        (settings("command", argv=("x",), options={"cwd": "/"}), "It knows: directories, directory, keep, worktrees."),
         (settings("rehearsal", billing="metered"), "cannot bill"),
         (settings("rehearsal", billing="rehearsal", options={"wire": "telex"}), "It can be: chat, stream-json, inline."),
         (settings("rehearsal", billing="rehearsal", options={"wire": "stream-json"}), "needs argv"),

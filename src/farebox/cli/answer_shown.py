@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from farebox.cli import cells
@@ -15,6 +16,8 @@ from farebox.handle import Chunk, Handle
 
 SILENCE_S = 5.0
 """A line is said when nothing came for so long."""
+NAMES_MAX = 20
+"""So many files are named at the end of an answer; all of them are in `--json` and `farebox status TASK`."""
 WHO_PAYS = {
     "metered": "you pay per token",
     "plan": "your plan covers it",
@@ -94,13 +97,29 @@ class AnswerOutput:
 
 
 def footer(result: Result) -> str:
-    """Return the last line: who did it, tokens, time, cost, and why it failed."""
+    """Return the last lines: why it failed; who did it, tokens, time, cost; what happened to files."""
     place = "/".join(part for part in (result.platform, result.model) if part) or "no platform"
     parts = [place, f"{cells.tokens(result.usage.input_tokens)}→{cells.tokens(result.usage.output_tokens)} tok"]
     parts += [cells.seconds(result.duration_s), cost(result.cost, result.billing), f"task {result.task_id}"]
-    if result.ok:
-        return " · ".join(parts)
-    return "\n".join([why(result), " · ".join(parts)])
+    return "\n".join([*([] if result.ok else [why(result)]), " · ".join(parts), *files(result)])
+
+
+def files(result: Result) -> list[str]:
+    """Return what happened to files, a line for each kind, and where a worktree waits for a look."""
+    told = {"created": result.files_created, "changed": result.files_changed}
+    lines = [f"{word}: {_names(names, more=result.files_more)}" for word, names in told.items() if names]
+    if result.files_more and not lines:
+        lines.append("files: too many to be looked at, so nobody knows which were changed")
+    if result.worktree:
+        place = shlex.quote(result.worktree)
+        lines.append(f"worktree: {result.worktree} (at {result.base_commit[:12]}). Look: git -C {place} status")
+    return [one_line(text, 4000) for text in lines]
+
+
+def _names(names: Sequence[str], *, more: bool) -> str:
+    shown = ", ".join(names[:NAMES_MAX])
+    rest = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return f"{shown}{rest}{' (not all: there are too many)' if more else ''}"
 
 
 def why(result: Result) -> str:
