@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "spool": "Show paid answers that the log knows nothing of, and get them out.",
     "costs": "Show what was spent, and what plans covered.",
     "platforms": "Show which platforms are there, what they bill, what is missing.",
+    "doctor": "Look at everything here: what is fine, who would pay, what is wrong.",
     "up": "Start the engine.",
     "down": "Stop the engine.",
     "init": "Make the log of a new store, and users for its platforms.",

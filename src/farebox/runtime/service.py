@@ -17,7 +17,7 @@ from farebox.core.errors import AppendBusy, AppendRefused, AppendUnknown, BadInp
 from farebox.core.events import PlatformReported, TaskCancelRequested, TaskSubmitted
 from farebox.core.settings import Settings
 from farebox.log.port import Entry, Fence, Log, Stored, Subscription
-from farebox.runtime import decisions, persons, secrecy
+from farebox.runtime import decisions, persons, platform_rows, secrecy
 from farebox.runtime.board import Board
 from farebox.runtime.dead import BEHIND_S, DeadLetters, alarm
 from farebox.runtime.mind import Mind
@@ -303,24 +303,7 @@ class Service:
         """Answer with what is there, what it bills, what is missing; with `look`, as it is now."""
         if question.get("look") and self._look is not None:
             await self._look()
-        rows: list[Json] = []
-        for name, settings in self._settings.platforms.items():
-            report = self._reports.get(name)
-            rows.append(
-                {
-                    "platform": name,
-                    "kind": settings.kind,
-                    "enabled": settings.enabled,
-                    "billing": settings.billing,
-                    "tier": settings.cost_tier,
-                    "limit": settings.limit,
-                    "only_by_name": not settings.open,
-                    "available": bool(report and report.available),
-                    "detail": report.detail if report else "disabled",
-                    "mend": report.mend if report else "",
-                    "models": list(report.models) if report else [],
-                }
-            )
+        rows = [platform_rows.row(name, one, self._reports.get(name)) for name, one in self._settings.platforms.items()]
         return {"schema": "farebox.platforms/1", "platforms": rows}
 
     async def replay(self, _question: Json) -> Json:
