@@ -87,10 +87,7 @@ ROWS = _rows(
     ("100 MB on stderr", "script", "both pipes drained, answer kept"),
     ("invalid JSON or an endless line", "script", "typed failure, capped"),
     ("program asks a question", "script", "its input is closed"),
-    (
-        "agent killed while it edits", "kill -9 in the middle of a write", "worktree set aside, the user's tree untouched",
-        "comes with the issue that lets agents edit files: no platform writes into a tree of the user yet",
-    ),
+    ("agent killed while it edits", "kill -9 in the middle of a write", "worktree set aside, the user's tree untouched"),
     ("adapter dies, its program goes on", "kill -9 of the engine only", "ended by the kernel, or swept at the next start"),
     ("vector store missing", "removed", "made anew", MEMORY),
     ("vector store damaged", "garbage", "moved aside, made anew", MEMORY),
