@@ -157,6 +157,8 @@ def _taken_for_the_answer(known: Known, accepted: AttemptInterrupted) -> TaskCom
         output_ref=accepted.partial_ref,
         duration_ms=accepted.duration_ms,
         finish_reason="accepted",
+        worktree=accepted.worktree,
+        base_commit=accepted.base_commit,
     )
 
 

@@ -85,6 +85,8 @@ OPTIONS_SAID: dict[str, str] = {
     "insecure": "`yes` allows a key over plain http to another machine.",
     "keep": "Names of environment variables that the program may see, with commas between them.",
     "directory": "Where the program runs. Empty: where the engine runs; agents then run apart and without tools.",
+    "directories": "Where tasks may let the program [work on files](guides/agents.md), and below: whole paths, with commas.",
+    "worktrees": "Where git worktrees of tasks are made, a whole path. Unset: `farebox-worktrees` in the user's data folder.",
     "mode": "`app-server` streams and tells quota; `exec` is the fallback, should an app-server not be understood.",
     "system": "`lean`: few words of ours; `own`: what the program brings itself. Unset: `own` with a directory, else `lean`.",
     "sandbox": "What the program may do in its directory, in its own words. Unset: `read-only`.",

@@ -159,6 +159,19 @@ def test_sigterm_ends_with_its_own_code(cli, store):
     thread.join()
 
 
+def test_the_footer_names_files_and_the_worktree_that_waits_for_a_look():
+    done = Result(task_id="t1", chain_id="c", status="completed", files_created=("a b",), files_changed=("c\x1b[2J",))
+    assert footer(done).splitlines()[1:] == ["created: a b", "changed: c\ufffd[2J"]
+    many = replace(done, files_created=(), files_changed=tuple(map(str, range(22))), worktree="/w t/1", base_commit="c" * 40)
+    assert footer(many).splitlines()[1:] == [
+        f"changed: {', '.join(map(str, range(20)))} and 2 more",
+        "worktree: /w t/1 (at cccccccccccc). Look: git -C '/w t/1' status",
+    ]
+    assert footer(replace(done, files_more=True)).splitlines()[1] == "created: a b (not all: there are too many)"
+    blind = replace(done, files_created=(), files_changed=(), files_more=True)
+    assert footer(blind).splitlines()[1:] == ["files: too many to be looked at, so nobody knows which were changed"]
+
+
 def test_the_footer_says_what_is_known_and_never_zero_for_unknown():
     usage = UsageShown(input_tokens=812, output_tokens=214)
     done = Result(

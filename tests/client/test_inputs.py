@@ -9,6 +9,7 @@ import pytest
 from farebox.core.errors import BadInput
 from farebox.core.terms import FileInput
 from farebox.inputs import batch_file, canonical_lines, json_option, read_batch, restored_lines, text_file
+from farebox.places import located
 from farebox.tasks import REPLACED, mended_text, spec_of
 
 
@@ -79,6 +80,27 @@ def test_files_of_a_line_are_found_beside_the_batch_file_or_given_whole(read, tm
     assert [(file.name, file.content) for file in task.files] == [("a.txt", "contents"), ("b", "given")]
     assert "field" in read('{"prompt": "x", "files": [5]}').bad[0].message
     assert "field" in read('{"prompt": "x", "files": "a.txt"}').bad[0].message
+
+
+def test_the_directory_of_a_line_is_found_beside_the_batch_file_and_a_whole_path_stays(read, tmp_path, monkeypatch):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "link").symlink_to("project")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lines = [
+        json.dumps({"prompt": "x", "directory": one}) for one in ("project", "./link/", "~/project", "/no/such/../place", "")
+    ]
+    found = [task.directory for task in read("\n".join(lines)).tasks]
+    assert found == [f"{tmp_path}/project", f"{tmp_path}/link", f"{tmp_path}/project", "/no/place", ""]
+    assert "There is no directory" in read('{"prompt": "x", "directory": "nowhere"}').bad[0].message
+    assert "field" in read('{"prompt": "x", "directory": 5}').bad[0].message
+
+
+def test_a_directory_may_be_given_as_a_path_object_and_worktrees_need_one(tmp_path):
+    assert spec_of(located({"prompt": "x", "directory": tmp_path, "worktree": True})).worktree
+    with pytest.raises(BadInput, match="a worktree is made from a directory"):
+        spec_of({"prompt": "x", "worktree": True})
+    with pytest.raises(BadInput, match="is no whole path"):
+        spec_of({"prompt": "x", "directory": "a"})
 
 
 @pytest.mark.parametrize("prompt", ["nul \x00", "🎫", "a\u2028b", "\ud83c\udfab pair", "x" * 10_000_000])

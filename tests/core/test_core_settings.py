@@ -62,3 +62,9 @@ def test_a_person_is_asked_before_a_long_attempt_is_repeated_unless_somebody_say
     assert PlatformSettings(kind="compatible").policy_for(LONG_S - 1) == "retry"
     assert PlatformSettings(kind="compatible").policy_for(LONG_S) == "ask"
     assert PlatformSettings(kind="compatible", on_interrupt="fail").policy_for(LONG_S) == "fail"
+
+
+def test_a_person_is_asked_before_what_worked_on_files_is_repeated_unless_somebody_says_otherwise():
+    assert [PlatformSettings(kind="codex").policy_for(1, directory) for directory in ("", "/p")] == ["retry", "ask"]
+    assert PlatformSettings(kind="codex", on_interrupt="retry").policy_for(1, "/p") == "retry"
+    assert PlatformSettings(kind="codex", options={"directory": "/p"}).policy_for(1) == "ask"

@@ -64,6 +64,23 @@ class Story:
         return found
 
 
+def trees(story: Story, task: str) -> list[str]:
+    return [one.worktree for one in questions.attempts_of(story.ledger, [f"{task}.{task}.{n}" for n in (1, 2)]).values()]
+
+
+def test_what_happened_to_files_stands_in_the_result_and_each_worktree_with_its_attempt() -> None:
+    story = Story().submitted("t1", directory="/p", worktree=True).started("t1", worktree="/w/1")
+    assert trees(story, "t1") == ["/w/1"]
+    gone = e.AttemptInterrupted(chain="t1", task="t1", attempt=1, platform="p1", fault=FAULT, worktree="/w/1")
+    story.tell("adapter", gone).started("t1", attempt=2, worktree="/w/2")
+    files: dict[str, Any] = {"files_created": ("a",), "files_changed": ("b", "c"), "files_more": True}
+    ended = story.completed("t1", attempt=2, worktree="/w/2", base_commit="c0ffee", **files).result("t1")
+    assert {name: getattr(ended, name) for name in files} == files
+    assert (ended.worktree, ended.base_commit) == ("/w/2", "c0ffee")
+    removed = story.started("t2", worktree="/w/3").completed("t2")
+    assert (trees(removed, "t1"), trees(removed, "t2")) == (["/w/1", "/w/2"], [""])
+
+
 def test_a_task_goes_from_pending_over_running_to_its_end() -> None:
     story = Story().submitted("t1", label="first", batch="b1", type="review")
     assert (story.result("t1").status, story.result("t1").label, story.result("t1").batch_id) == ("pending", "first", "b1")

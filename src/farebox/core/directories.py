@@ -9,8 +9,6 @@ runtime looks again, at the places that the paths lead to.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 import msgspec
 
 from farebox.core.settings import AGENTS, PlatformSettings
@@ -27,7 +25,7 @@ def roots(settings: PlatformSettings) -> tuple[str, ...]:
 
 def is_whole(path: str) -> bool:
     """Whether a path names a place by itself: from the root on, without `..`, without characters that no path has."""
-    return path.startswith("/") and ".." not in path.split("/") and path.isprintable()
+    return path.startswith("/") and not path.startswith("//") and ".." not in path.split("/") and path.isprintable()
 
 
 def why_not(settings: PlatformSettings, directory: str) -> str:
@@ -36,10 +34,14 @@ def why_not(settings: PlatformSettings, directory: str) -> str:
         return ""
     if settings.kind not in AGENTS and settings.kind != "command":
         return NO_PROGRAM
-    place = PurePosixPath(directory)
-    if is_whole(directory) and any(place.is_relative_to(root) for root in roots(settings) if is_whole(root)):
+    if is_whole(directory) and any(_is_below(directory, root) for root in roots(settings) if is_whole(root)):
         return ""
     return FORBIDDEN + directory[:500]
+
+
+def _is_below(directory: str, root: str) -> bool:
+    names, of_root = ([name for name in path.split("/") if name not in {"", "."}] for path in (directory, root))
+    return names[: len(of_root)] == of_root
 
 
 def placed(settings: PlatformSettings, directory: str) -> PlatformSettings:

@@ -18,7 +18,7 @@ from farebox.core.errors import BadInput
 from farebox.core.events import TaskStarted
 from farebox.core.platform import Ask, Verdict
 from farebox.core.settings import AGENTS, PlatformSettings
-from farebox.runtime import secrecy
+from farebox.runtime import secrecy, store
 from farebox.runtime.file_watch import FileWatch
 from farebox.runtime.git import GitFailed, git
 
@@ -28,9 +28,7 @@ MAKE_S = 120.0
 
 def planned(name: str, fact_id: str, settings: PlatformSettings) -> str:
     """Return the folder for the worktree of an attempt; no two attempts of any log share one."""
-    import platformdirs  # noqa: PLC0415 - only who needs it pays for it
-
-    base = settings.options.get("worktrees", "") or platformdirs.user_data_dir("farebox-worktrees")
+    base = settings.options.get("worktrees") or store.resolve(environment={}).with_name("farebox-worktrees")
     return str(Path(base, f"{name}-{fact_id[-8:]}"))
 
 

@@ -65,7 +65,8 @@ FROM stage WHERE fact IN ('QuotaReserved', 'QuotaDeferred', 'QuotaRefused');
 
 -- name: starts
 INSERT INTO starts
-SELECT seq, at_ms, chain, task, coalesce(attempt, 0), batch, platform, model, coalesce(billing, 'metered')
+SELECT seq, at_ms, chain, task, coalesce(attempt, 0), batch, platform, model, coalesce(billing, 'metered'),
+       worktree
 FROM stage WHERE fact = 'TaskStarted';
 
 -- name: endings

@@ -21,7 +21,7 @@ CREATE OR REPLACE TABLE quota_words (
 
 CREATE OR REPLACE TABLE starts (
     seq BIGINT NOT NULL, at_ms BIGINT NOT NULL, chain VARCHAR NOT NULL, task VARCHAR NOT NULL, attempt BIGINT NOT NULL,
-    batch VARCHAR, platform VARCHAR NOT NULL, model VARCHAR, billing VARCHAR NOT NULL);
+    batch VARCHAR, platform VARCHAR NOT NULL, model VARCHAR, billing VARCHAR NOT NULL, worktree VARCHAR);
 
 -- TaskCompleted, AttemptFailed, AttemptInterrupted, LateResult.
 CREATE OR REPLACE TABLE endings (

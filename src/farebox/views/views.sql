@@ -40,7 +40,7 @@ WHERE fact = 'TaskCompleted' AND seq NOT IN (SELECT seq FROM ends);
 CREATE OR REPLACE VIEW attempts AS
 WITH started AS (
     SELECT chain, task, attempt, min(seq) AS seq, arg_min(at_ms, seq) AS started_ms, arg_min(platform, seq) AS platform,
-           arg_min(model, seq) AS model, arg_min(billing, seq) AS billing
+           arg_min(model, seq) AS model, arg_min(billing, seq) AS billing, arg_min(worktree, seq) AS worktree
     FROM starts GROUP BY chain, task, attempt),
 ended AS (
     SELECT chain, task, attempt, arg_min(at_ms, seq) AS ended_ms, arg_min(platform, seq) AS platform,
@@ -56,13 +56,14 @@ lates AS (
     FROM endings WHERE fact = 'LateResult' GROUP BY chain, task, attempt),
 marked AS (
     SELECT *, started.platform AS start_platform, ended.platform AS end_platform, lates.platform AS late_platform,
-           started.model AS start_model, ended.model AS end_model, started.billing AS start_billing,
+           started.model AS start_model, ended.model AS end_model, started.worktree AS start_worktree,
+           ended.worktree AS end_worktree, started.billing AS start_billing,
            ended.billing AS end_billing, ended.usage AS end_usage, lates.usage AS late_usage
     FROM started FULL JOIN ended USING (chain, task, attempt) FULL JOIN lates USING (chain, task, attempt))
 SELECT marked.chain, marked.task, marked.attempt, coalesce(end_platform, start_platform, late_platform) AS platform,
        coalesce(nullif(end_model, ''), start_model) AS model, coalesce(end_billing, start_billing) AS billing,
        started_ms, ended_ms, coalesce(outcome, 'running') AS outcome, late_platform IS NOT NULL AS late,
-       error_class, message, worktree, duration_ms, coalesce(costs.usage, late_usage, end_usage) AS usage,
+       error_class, message, CASE WHEN outcome IS NULL THEN start_worktree ELSE end_worktree END AS worktree, duration_ms, coalesce(costs.usage, late_usage, end_usage) AS usage,
        costs.status AS cost_status, costs.billing AS cost_billing, real_usd, value_usd, possible_usd, rehearsal_usd,
        costs.seq IS NULL AND coalesce(chargeable OR late_platform IS NOT NULL, false) AS charge_due
 FROM marked LEFT JOIN costs USING (chain, task, attempt);

@@ -1,6 +1,8 @@
 """Tasks that work on files go to programs that may do so there, and to nobody else."""
 
-from farebox.core.events import TaskCompleted, TaskRouted
+import msgspec
+
+from farebox.core.events import TaskCompleted, TaskDecision, TaskRouted
 
 PLATFORMS = {
     "cloud": {"billing": "metered"},
@@ -39,3 +41,14 @@ def test_a_directory_that_nobody_may_work_in_ends_the_task_and_says_what_to_writ
         "No platform may do this task (agent: is not allowed to work in /src/../etc). "
         'To allow it, write in farebox.toml: [platforms.agent] options = {directories = "/src/../etc"}'
     )
+
+
+def test_an_interrupted_answer_that_is_accepted_brings_its_worktree(story, routing):
+    one = story(PLATFORMS)
+    routing.routed(one, directory="/src", worktree=True)
+    gone = msgspec.structs.replace(
+        routing.interrupted(platform="agent"), partial_output="Half.", worktree="/w/t-1", base_commit="c0ffee"
+    )
+    assert one.hear(gone) == []
+    (said,) = one.hear(TaskDecision(chain="c", task="t", attempt=1, decision="accept"))
+    assert (said.status, said.output, said.worktree, said.base_commit) == ("completed", "Half.", "/w/t-1", "c0ffee")
