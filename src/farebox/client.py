@@ -150,9 +150,9 @@ class Client:
         """
         return await api.ask(self.log, "costs", _given(by=list(by), since=since, until=until), timeout_s=60)
 
-    async def platforms(self) -> api.Json:
-        """Return what is there now and what is missing (`farebox.platforms/1`)."""
-        return await api.ask(self.log, "platforms", {"look": True})
+    async def platforms(self, *, look: bool = True) -> api.Json:
+        """Return what is there and what is missing (`farebox.platforms/1`): as it is now, or without `look` as last seen."""
+        return await api.ask(self.log, "platforms", {"look": look})
 
     async def replay(self) -> api.Json:
         """Rebuild all views from the log (`farebox.replay/1`)."""

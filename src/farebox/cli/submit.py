@@ -108,7 +108,7 @@ def exit_code(result: Result) -> int:
 
 async def _payers(client: Client) -> dict[str, str]:
     """Return who pays by platform, to be said before the first text."""
-    platforms = await client.platforms()
+    platforms = await client.platforms(look=False)
     return {str(row["platform"]): str(row["billing"]) for row in platforms["platforms"]}
 
 

@@ -171,9 +171,9 @@ async def probe(kind: PlatformKind, name: str, settings: PlatformSettings, envir
 async def _ask_program(path: str | None, wanted: Probe, environ: Mapping[str, str]) -> tuple[ProgramAnswer, ...]:
     if path is None or not wanted.ask:
         return ()
-    from farebox.runtime import process_call  # noqa: PLC0415  as above
+    from farebox.runtime import versions  # noqa: PLC0415  as above
 
-    return await process_call.ask(path, wanted, environ)
+    return await versions.ask(path, wanted, environ)
 
 
 def _found(names: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...]:

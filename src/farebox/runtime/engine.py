@@ -110,7 +110,7 @@ class Engine:
             return
         await self._testify(await self._open_views())
         await adopt(self.log, self.settings, self._prices, self._secret)
-        await self._lookout.look()
+        await self._lookout.first()
         await self._follow()
         await self._start_workers()
         self._lookout.start()
@@ -119,7 +119,7 @@ class Engine:
 
     async def _start_alone(self) -> None:
         """Start some actors only, under rights of their own: they adopt nothing, keep no views and answer no questions."""
-        await self._lookout.look()
+        await self._lookout.first()
         self._lookout.start()
         if any(actor.perform is None for actor in self._actors):
             await self._testify(await trust.examine(self.log, self._witness.seen))

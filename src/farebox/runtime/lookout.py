@@ -11,7 +11,8 @@ import logging
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from farebox.core.errors import BusError
+from farebox.core import subjects, wire
+from farebox.core.errors import BadFact, BusError
 from farebox.core.events import PlatformReported
 from farebox.core.platform import PlatformKind
 from farebox.core.settings import PlatformSettings
@@ -25,6 +26,8 @@ AGAIN_S = 30.0
 """Between two looks at what runs on this machine."""
 FAR_EVERY = 20
 """Platforms on other machines are looked at in every so many looks: their lists of models cost somebody else something."""
+FIRST_S = 0.5
+"""How long a start waits for what is known already to be found again."""
 MISSES_MAX = 2
 """So many looks in a row must miss a platform before it counts as gone."""
 NEAR = frozenset({"", "localhost", "127.0.0.1", "::1"})
@@ -58,14 +61,44 @@ class Lookout:
             task.cancel()
         await asyncio.gather(*looking, return_exceptions=True)
 
+    async def first(self) -> None:
+        """Look for the first time. Of what the log knows no answer is waited for long: some programs take seconds to say one.
+
+        Raises what the log raises.
+        """
+        known = [await self._recalled(name) for name in self._platforms]
+        if not all(known):
+            await self.look()
+            return
+        self._asked = asyncio.ensure_future(self._calmly(misses_max=1, far=True))
+        await asyncio.wait({self._asked}, timeout=FIRST_S)
+
     async def look(self, *, misses_max: int = 1, far: bool = True) -> None:
-        """Look once and say what changed. Raises what the log raises."""
+        """Look once and say what changed, each as soon as it is found out. Raises what the log raises."""
         chosen = {name: settings for name, settings in self._platforms.items() if far or _near(settings)}
-        looks = (probe(self._kinds[settings.kind], name, settings, self._environ) for name, settings in chosen.items())
-        found = [report for report in await asyncio.gather(*looks) if not self._doubted(report, misses_max)]
-        changed = [report for report in found if report != self.reports.get(report.platform)]
-        await asyncio.gather(*(say_if_new(self._log, "adapter", report, self._secret) for report in changed))
-        self.reports.update({report.platform: report for report in found})
+        looks = (self._look_at(name, settings, misses_max) for name, settings in chosen.items())
+        for error in await asyncio.gather(*looks, return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def _look_at(self, name: str, settings: PlatformSettings, misses_max: int) -> None:
+        report = await probe(self._kinds[settings.kind], name, settings, self._environ)
+        if self._doubted(report, misses_max):
+            return
+        if report != self.reports.get(name):
+            await say_if_new(self._log, "adapter", report, self._secret)
+        self.reports[name] = report
+
+    async def _recalled(self, name: str) -> bool:
+        """Whether the log knows what was last found out about a platform; then it counts until it is looked at again."""
+        last = await self._log.last(subjects.subject_of("adapter", PlatformReported(platform=name)))
+        try:
+            found = None if last is None else wire.decode(last.subject, last.body, last.seq, last.at_ms)
+        except BadFact:
+            return False
+        if isinstance(found, PlatformReported):
+            self.reports[name] = found
+        return found is not None
 
     async def asked(self) -> None:
         """Look because a person asks; who asks meanwhile shares the look. A log that takes nothing now hinders no answer."""
