@@ -251,3 +251,12 @@ def test_what_may_have_been_paid_is_never_a_zero_that_nobody_knows():
     assert cells.at_most({"billing": "metered", "possible_usd": None}) == "an unknown amount"
     assert cells.at_most({"billing": "plan", "possible_usd": None}) == "a part of the plan"
     assert cells.at_most({"billing": "free"}) == "nothing"
+
+
+def test_an_answer_may_come_from_stdin_and_is_no_option(world, cli, monkeypatch):
+    monkeypatch.setattr("farebox.cli.answer.text_file", lambda _path: "From stdin.")
+    waiting(world, cli)
+    code, _, told = cli("answer", "t1", "-")
+    assert (code, told.startswith("FB420 Task t1 waits for no person: it is ")) == (2, True), told
+    code, _, told = cli("answer", "t1", "--jsn")
+    assert (code, "Unknown option: --jsn" in told) == (2, True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from cyclopts import Parameter
 
 from farebox.answering import answer
 from farebox.cli import session
-from farebox.cli.options import DEFAULT, Common
+from farebox.cli.options import DEFAULT, Common, no_option
 from farebox.cli.output import document, line
 from farebox.handle import ResultTimeout
 from farebox.inputs import STDIN, text_file
@@ -14,7 +17,7 @@ from farebox.inputs import STDIN, text_file
 WAIT_S = 15.0
 
 
-def command(task: str, text: str, /, *, common: Common = DEFAULT) -> int:
+def command(task: str, text: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, common: Common = DEFAULT) -> int:
     """Answer a task that waits for a person, as those do that were sent with `-p interactive`.
 
     farebox status shows what waits for an answer. The first answer counts.
@@ -26,7 +29,7 @@ def command(task: str, text: str, /, *, common: Common = DEFAULT) -> int:
     text
         The answer; - reads it from stdin.
     """
-    words = text_file(STDIN) if text == STDIN else text
+    words = text_file(STDIN) if no_option(text, "answer") == STDIN else text
     return session.run(lambda: _answered(common, task, words))
 
 
