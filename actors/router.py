@@ -230,7 +230,7 @@ def _nobody(state: Router, known: Known, rejected: list[Rejected]) -> Fault:
         return Fault(error_class="invalid", message=f"There is no platform {known.hint!r}.")
     if not known.failures:
         asked_for = "" if known.fallback else known.hint
-        message = explained(rejected, asked_for=asked_for, directory=known.directory)
+        message = explained(rejected, asked_for=asked_for, hint=known.hint, directory=known.directory)
         return Fault(error_class="unavailable", message=message[:4000])
     failures = tuple(known.failures.values())
     error_class = failures[0].error_class if len(failures) == 1 else "exhausted"

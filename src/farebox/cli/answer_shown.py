@@ -14,6 +14,8 @@ from farebox.cli.output import is_terminal, note, one_line, printable
 from farebox.core.results import CostShown, Result
 from farebox.handle import Chunk, Handle
 
+WHY_CHARS = 500
+"""A reason is cut there: farebox status TASK shows all of it."""
 SILENCE_S = 5.0
 """A line is said when nothing came for so long."""
 NAMES_MAX = 20
@@ -126,7 +128,7 @@ def why(result: Result) -> str:
     """Return why there is no answer, and what can be done about it, in one line."""
     if result.error is None:
         return result.status
-    known = dict.fromkeys((result.status, result.error.error_class, one_line(result.error.message, 1000)))
+    known = dict.fromkeys((result.status, result.error.error_class, one_line(result.error.message, WHY_CHARS)))
     if result.status == "cancelled" and result.error.message == "Cancelled.":
         return "cancelled"
     return ": ".join(part for part in known if part) + HELP.get(result.error.error_class, "")

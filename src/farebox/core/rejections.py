@@ -12,9 +12,12 @@ from farebox.core.terms import Rejected
 BY_NAME = "used only when asked for by name"
 
 
-def explained(rejected: Sequence[Rejected], *, asked_for: str = "", directory: str = "") -> str:
-    """Return why no platform may do a task. `asked_for` names the only one that was wanted, `directory` is the task's."""
-    telling = _telling(rejected, asked_for)
+def explained(rejected: Sequence[Rejected], *, asked_for: str = "", hint: str = "", directory: str = "") -> str:
+    """Return why no platform may do a task.
+
+    `asked_for` names the only one that was wanted, `hint` the one that was wanted first, `directory` is the task's.
+    """
+    telling = sorted(_telling(rejected, asked_for), key=lambda one: one.platform != hint)
     reasons = "; ".join(f"{one.platform}: {one.reason}" for one in telling) or "none is set up"
     message = f"No platform may do this task ({reasons})."
     forbidden = next((one.platform for one in telling if one.reason.startswith(FORBIDDEN)), "")
