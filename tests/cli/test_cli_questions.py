@@ -168,7 +168,7 @@ def test_a_table_shortens_free_text_before_it_drops_columns():
 def test_platforms_say_what_is_missing_and_how_to_get_it(cli):
     out = cli("platforms").out
     assert "✓" in out
-    assert "ollama: ollama serve" in out
+    assert "ollama: not available — ollama serve" in out
     assert "rehearsal: parrot, owl" in cli("platforms", "--models").out
     assert cli("platforms", "--json").json["schema"] == "farebox.platforms/1"
 

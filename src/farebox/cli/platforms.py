@@ -48,14 +48,21 @@ async def _asked(common: Common, models: bool) -> int:
 
 
 def report(found: Mapping[str, Any], *, models: bool = False) -> list[str]:
-    """Return the table, then how to get what is missing, then the models."""
+    """Return the table, then what is missing and how to get it, then the models."""
     rows = sorted(found["platforms"], key=lambda row: (not row["available"], row["tier"], row["platform"]))
     lines = render(COLUMNS, [_row(row) for row in rows], width())
-    missing = [row for row in rows if not row["available"] and row.get("mend")]
-    lines += [f"{row['platform']}: {one_line(row['mend'], 500)}" for row in missing]
+    lines += [_missing(row) for row in rows if not row["available"]]
     if models:
         lines += [f"{row['platform']}: {', '.join(row['models'])}" for row in rows if row["models"]]
     return lines
+
+
+def _missing(row: Mapping[str, Any]) -> str:
+    """Return what keeps a platform from being used, and what mends it."""
+    if not row.get("enabled", True):
+        return f"{row['platform']}: disabled; in farebox.toml: platforms.{row['platform']}.enabled = true"
+    why, mend = one_line(str(row.get("detail") or "not available"), 200), one_line(str(row.get("mend") or ""), 500)
+    return f"{row['platform']}: {why}" + (f" — {mend}" if mend else "")
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
@@ -69,5 +76,5 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         cells.text(row.get("tier")),
         cells.text(row.get("limit")),
         f"{len(names)} models" if len(names) > 3 else ", ".join(names) or cells.UNKNOWN,
-        str(row.get("detail") or ""),
+        str(row.get("detail") or "") if row["available"] else "see below",
     ]
