@@ -65,7 +65,8 @@ class Story:
 
 
 def trees(story: Story, task: str) -> list[str]:
-    return [one.worktree for one in questions.attempts_of(story.ledger, [f"{task}.{task}.{n}" for n in (1, 2)]).values()]
+    found = questions.attempts_of(story.ledger, [f"{task}.{task}.{n}" for n in (1, 2)])
+    return [one.worktree for _, one in sorted(found.items())]
 
 
 def test_what_happened_to_files_stands_in_the_result_and_each_worktree_with_its_attempt() -> None:
@@ -77,8 +78,7 @@ def test_what_happened_to_files_stands_in_the_result_and_each_worktree_with_its_
     ended = story.completed("t1", attempt=2, worktree="/w/2", base_commit="c0ffee", **files).result("t1")
     assert {name: getattr(ended, name) for name in files} == files
     assert (ended.worktree, ended.base_commit) == ("/w/2", "c0ffee")
-    removed = story.started("t2", worktree="/w/3").completed("t2")
-    assert (trees(removed, "t1"), trees(removed, "t2")) == (["/w/1", "/w/2"], [""])
+    assert (trees(story, "t1"), trees(story.started("t2", worktree="/w").completed("t2"), "t2")) == (["/w/1", "/w/2"], [""])
 
 
 def test_a_task_goes_from_pending_over_running_to_its_end() -> None:
