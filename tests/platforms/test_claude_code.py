@@ -8,6 +8,7 @@ from actors.platforms import plan_windows
 from actors.platforms.claude_code import CLAUDE_CODE, KEYS
 from actors.platforms.release import release_in
 from actors.platforms.stream_json_usage import Tally
+from farebox.core.directories import placed
 from farebox.core.errors import BadSettings
 from farebox.core.events import TaskSubmitted
 from farebox.core.platform import SCRATCH, Ask, ProbeAnswer, ProcessCall, ProgramAnswer
@@ -76,6 +77,16 @@ def test_in_a_directory_claude_has_its_own_prompt_tools_and_what_the_user_chose(
     assert (call.directory, call.scratch) == ("/project", {})
     assert "--append-system-prompt-file" in asked(options=options, system="Be brief.").argv
     assert "--system-prompt-file" in asked(options={**options, "system": "lean"}).argv
+
+
+def test_rights_for_the_directories_of_tasks_are_not_used_in_a_task_of_text():
+    of = settings(options={"directories": "/src", "allowed_tools": "Bash", "permission_mode": "bypassPermissions"})
+    CLAUDE_CODE.check("p", of)
+    call = asked(options=of.options)
+    assert not [word for word in call.argv if "allowed-tools" in word or "permission" in word]
+    assert (call.directory, "--tools" in call.argv) == (SCRATCH, True)
+    there = asked(options=placed(of, "/src/site").options)
+    assert (there.directory, "--tools" in there.argv, there.argv[-1]) == ("/src/site", False, "bypassPermissions")
 
 
 def test_its_own_retries_and_its_talk_with_home_are_off():

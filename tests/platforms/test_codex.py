@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from actors.platforms.codex import CODEX, INSTALL
+from farebox.core.directories import placed
 from farebox.core.errors import BadSettings
 from farebox.core.events import TaskSubmitted
 from farebox.core.platform import Ask, ProbeAnswer, ProgramAnswer
@@ -112,6 +113,16 @@ def test_several_accounts_have_each_their_home():
     started = call(metered(options={"home": "/home/me/.codex-work"}))
     assert flags_of(started.argv)["model_provider"] == "farebox"
     assert started.environment == {"CODEX_HOME": "/home/me/.codex-work"}
+
+
+@pytest.mark.parametrize("mode", ["app-server", "exec"])
+def test_a_sandbox_for_the_directories_of_tasks_is_not_used_in_a_task_of_text(mode):
+    of = settings(options={"directories": "/src", "sandbox": "danger-full-access", "mode": mode})
+    CODEX.check("codex", of)
+    said = call(of)
+    assert "danger" not in f"{said.argv} {said.stdin}"
+    there = call(placed(of, "/src/site"))
+    assert ("danger-full-access" in f"{there.argv} {there.stdin}", there.directory) == (True, "/src/site")
 
 
 def test_in_a_directory_codex_works_with_its_tools_and_its_own_words():

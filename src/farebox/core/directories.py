@@ -45,7 +45,5 @@ def _is_below(directory: str, root: str) -> bool:
 
 
 def placed(settings: PlatformSettings, directory: str) -> PlatformSettings:
-    """Return the settings as if their own `directory` were that of the task, where it has one."""
-    if not directory:
-        return settings
+    """Return the settings as if `directory` were their own."""
     return msgspec.structs.replace(settings, options={**settings.options, "directory": directory})
