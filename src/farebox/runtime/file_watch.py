@@ -59,35 +59,36 @@ class FileWatch:
         self._place = Path(directory)
         self._environ = environ
         self._before: dict[str, Marks] = {}
-        self._whole = False
+        self._whole = self._by_git = False
         self._since_ns = 0
 
     async def begin(self) -> None:
         """Look at the directory as it is. What cannot be looked at is as if it were empty."""
         self._since_ns = time.time_ns() - TICK_NS
-        self._before, self._whole = await asyncio.to_thread(self._look)
+        self._before, self._whole, self._by_git = await asyncio.to_thread(self._look)
 
     async def end(self) -> Touched:
         """Look again, and say what differs."""
         return await asyncio.to_thread(self._compared)
 
-    def _look(self) -> tuple[dict[str, Marks], bool]:
+    def _look(self) -> tuple[dict[str, Marks], bool, bool]:
+        """Return what is there, whether that is all, and whether git said what belongs there."""
+        names, by_git = self._names()
         until_s = time.monotonic() + LOOK_S
         seen: dict[str, Marks] = {}
-        for name in self._names():
+        for name in names:
             if len(seen) >= ENTRIES_MAX or time.monotonic() > until_s:
-                return seen, False
+                return seen, False, by_git
             if (marks := self._marks(name)) is not None:
                 seen[name] = marks
-        return seen, True
+        return seen, True, by_git
 
-    def _names(self) -> Iterator[str]:
-        """Yield the files that belong to the directory, as git knows them, else all of them."""
+    def _names(self) -> tuple[Iterator[str], bool]:
         try:
             listed = git(str(self._place), "ls-files", "-z", "-c", "-o", "--exclude-standard", environ=self._environ)
         except (GitFailed, OSError):
-            return _walked(self._place)
-        return (os.fsdecode(name) for name in listed.split(b"\0") if name)
+            return _walked(self._place), False
+        return (os.fsdecode(name) for name in listed.split(b"\0") if name), True
 
     def _marks(self, name: str) -> Marks | None:
         try:
@@ -98,19 +99,21 @@ class FileWatch:
         return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ino) if kept else None
 
     def _compared(self) -> Touched:
-        after, whole = self._look()
+        after, whole, by_git = self._look()
+        # Where git no longer says what belongs there, what it ignored is seen for the first time.
+        known = self._whole and by_git >= self._by_git
         created, changed = set[str](), set[str]()
         for name, marks in after.items():
             if name in self._before:
                 changed |= {name} if marks != self._before[name] else set()
-            elif self._whole:
+            elif known:
                 created.add(name)
             elif marks[2] >= self._since_ns:
                 changed.add(name)  # Nobody looked at it before: it may be new.
         changed |= {name for name in self._before.keys() - after.keys() if self._marks(name) != self._before[name]}
         new, first_cut = _bounded(created)
         other, second_cut = _bounded(changed)
-        return Touched(new, other, first_cut or second_cut or not (whole and self._whole))
+        return Touched(new, other, first_cut or second_cut or not (whole and known))
 
 
 def _walked(place: Path) -> Iterator[str]:

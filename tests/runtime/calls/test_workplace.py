@@ -239,6 +239,20 @@ async def test_too_many_files_or_too_long_a_look_and_the_lists_are_not_whole(tmp
     assert "3" not in touched.changed
 
 
+async def test_where_git_does_not_answer_any_more_what_it_ignored_is_not_taken_for_new(repository):
+    (repository / "build").mkdir()
+    (repository / "build" / "old.o").touch()
+    os.utime(repository / "build" / "old.o", (1, 1))
+
+    def change():
+        (repository / ".git").rename(repository / "away")
+        (repository / "new.txt").touch()
+
+    touched = await watched(repository, change)
+    assert ("new.txt" in touched.changed, "build/old.o" in touched.changed) == (True, False)
+    assert (touched.created, touched.more) == ((), True)
+
+
 async def test_long_lists_are_cut_and_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr(file_watch, "NAMES_MAX", 3)
     touched = await watched(tmp_path, lambda: [(tmp_path / f"{number}").touch() for number in range(5)])
