@@ -28,7 +28,6 @@ UPCASTS: dict[tuple[str, int], Upcast] = {}
 VERSIONS: dict[str, int] = {kind.__name__: 1 for kind in FACTS}
 """The version of each fact that this code writes."""
 
-_decoder = msgspec.json.Decoder(AnyFact)
 _encoder = msgspec.json.Encoder()
 
 
@@ -37,6 +36,12 @@ class NewerFact(BadFact):
 
     code = "FB803"
     fact = ""
+
+
+@cache
+def _decoder() -> msgspec.json.Decoder[AnyFact]:
+    """Return the decoder of all facts. Making it takes 10 ms, which not every command line needs."""
+    return msgspec.json.Decoder(AnyFact)
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -79,7 +84,7 @@ def _parse(body: bytes) -> AnyFact:
     if len(body) > BODY_BYTES_MAX:
         raise BadFact(f"A body of {len(body)} bytes is larger than {BODY_BYTES_MAX}.")
     try:
-        fact = _decoder.decode(body)
+        fact = _decoder().decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _lift(body, error)
     if fact.version != VERSIONS[type(fact).__name__]:
