@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import os
 from decimal import Decimal
 
 import pytest
 
+from farebox.core.settings import PlatformSettings
+from farebox.runtime import caller
 from tests.live_cli import anthropic_wire, codex_wire, google_wire
 from tests.live_cli.upstream import Upstream, json_answer
 from tests.live_cli.whole_way import engine
@@ -76,3 +80,23 @@ async def test_a_task_streams_is_charged_and_cancelled_with_its_text_kept(platfo
             assert (result["status"], result["platform"]) == ("cancelled", platform)
             assert result["partial_output"].startswith(begun)
             assert result["cost"]["status"] in {"possible", "priced", "estimated"}
+
+
+async def test_a_limit_in_the_headers_is_told_while_the_answer_still_hangs(run):
+    """Over real sockets. The real claude tells the windows of a plan, overage too, after the text, before its result (2.1.329)."""
+    cancelled, told = asyncio.Event(), []
+
+    def learn(fact):
+        told.append((fact.unit, fact.limit))
+        cancelled.set()
+
+    named = {"limit": "50", "remaining": "49", "reset": "2026-11-21T20:00:00Z"}
+    headers = {f"anthropic-ratelimit-requests-{name}": text for name, text in named.items()}
+    stalled = anthropic_wire.CASES["stalled"]
+    answer = dataclasses.replace(stalled, headers={**stalled.headers, **headers})
+    async with Upstream(lambda _request: answer) as upstream:
+        of = PlatformSettings(kind="anthropic", url=upstream.url, model=anthropic_wire.MODEL, key_env="ANTHROPIC_API_KEY")
+        called = await run(of, {"ANTHROPIC_API_KEY": "sk-none-at-all"}, cancelled=cancelled, on_learned=learn)
+        await caller.close()
+    assert told == [("requests", 50)]
+    assert called.verdict.fault.error_class == "cancelled", called.verdict
