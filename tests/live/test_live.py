@@ -14,7 +14,6 @@ from farebox.core.errors import BadSettings
 from farebox.core.events import TaskSubmitted
 from farebox.core.platform import Ask
 from farebox.runtime import caller, prices
-from tests.live.cap import OUTPUT_TOKENS_MAX, model_of, refusal
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 KINDS = {kind.name: kind for kind in config.platform_kinds()}
@@ -40,18 +39,18 @@ def price_list():
 
 
 @pytest.mark.parametrize(("name", "settings"), list(PLATFORMS.items()), ids=list(PLATFORMS))
-async def test_a_real_platform_answers_with_text_usage_and_a_true_end(name, settings, price_list):
+async def test_a_real_platform_answers_with_text_usage_and_a_true_end(name, settings, price_list, cap):
     if not settings.enabled:
         pytest.skip("not enabled")
     kind = KINDS[settings.kind]
     told = await caller.probe(kind, name, settings, os.environ)
     if not told.available:
         pytest.skip(f"{told.detail}. {told.mend}")
-    model = model_of(name, settings, told.models)
-    if why := refusal(name, settings, model, price_list):
+    model = cap.model_of(name, settings, told.models)
+    if why := cap.refusal(name, settings, model, price_list):
         pytest.skip(f"refused: {why}")
     prompt = "Answer with the one word: fox"
-    task = TaskSubmitted(prompt=prompt, max_tokens=OUTPUT_TOKENS_MAX)
+    task = TaskSubmitted(prompt=prompt, max_tokens=cap.output_tokens_max)
     ask = Ask(platform=name, settings=settings, model=model, prompt=prompt, task=task)
     try:
         called = await caller.call(

@@ -83,7 +83,7 @@ async def test_a_task_streams_is_charged_and_cancelled_with_its_text_kept(platfo
 
 
 async def test_a_limit_in_the_headers_is_told_while_the_answer_still_hangs(run):
-    """Over real sockets. The real claude tells the windows of a plan, overage too, after the text, before its result (2.1.329)."""
+    """Over real sockets. The real claude tells of windows and overage after the text, before its result (2.1.329)."""
     cancelled, told = asyncio.Event(), []
 
     def learn(fact):

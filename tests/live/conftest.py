@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from decimal import Decimal
+from types import SimpleNamespace
+
+import pytest
 
 from actors.platforms import gemini
 from farebox.core.pricing import PriceList, upper_bound
@@ -40,3 +43,9 @@ def refusal(
     if most.total > cap_usd:
         return f"{model} could cost {most.total} US$, more than {CAP} = {cap_usd}"
     return ""
+
+
+@pytest.fixture(scope="session")
+def cap():
+    """What a call may cost: `model_of`, `refusal`, and how much is asked for."""
+    return SimpleNamespace(model_of=model_of, refusal=refusal, output_tokens_max=OUTPUT_TOKENS_MAX)
