@@ -234,10 +234,10 @@ class Scene:
                     return
                 await asyncio.sleep(0.1 + len(facts) / 20_000)
 
-    def broken(self, stored, *, ended: bool = True) -> list[str]:
-        """What breaks one of the ten invariants."""
+    def broken(self, stored, *, ended: bool = True, books=None) -> list[str]:
+        """What breaks one of the ten invariants. While calls go on, the `books` must have been read before the log was."""
         acked = {} if "100ms" in self.options and self.cut else self.acknowledged()
-        return recorded.broken(stored, read_books(self.books), acked, ended=ended)
+        return recorded.broken(stored, read_books(self.books) if books is None else books, acked, ended=ended)
 
     async def verify(self, tasks: int) -> Counter:
         """What must hold after any kill. Returns what happened, to be looked at."""

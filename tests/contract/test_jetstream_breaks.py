@@ -256,6 +256,25 @@ async def test_closing_right_after_the_server_went_breaks_over_nothing(opened):
     assert client.is_closed
 
 
+async def test_closing_while_a_reconnection_was_cut_off_breaks_over_nothing(opened):
+    """Who waits for a socket's end and is cancelled cancels that end itself (asyncio); nats-py then closes over it."""
+    log = await opened()
+    client = log._connection.client
+    client._transport._io_writer._protocol._closed.cancel()
+    await log.close()
+    assert client.is_closed
+
+
+async def test_who_is_cancelled_while_he_closes_is_cancelled(opened):
+    log = await opened()
+    closing = asyncio.ensure_future(log.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await log.close()
+
+
 async def test_a_reader_whose_consumer_was_removed_makes_it_anew(opened, entry, reading):
     told = []
     log = await opened(consumer="views", on_health=told.append)

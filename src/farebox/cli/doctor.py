@@ -68,10 +68,10 @@ async def _platforms(common: Common, settings: Config) -> list[Finding]:
         if _where(common, settings) is not None:
             async with session.opened(common, "running") as client:
                 return doctor.of_platforms((await client.platforms())["platforms"], named, os.environ)
-        from farebox.runtime import platform_rows  # noqa: PLC0415 - the platforms' code, only where it is needed
+        from farebox import looking  # noqa: PLC0415 - the platforms' code, only where it is needed
 
         whole = config.load(file=common.config, kinds=config.platform_kinds())
-        return doctor.of_platforms(await platform_rows.look(whole), named, os.environ)
+        return doctor.of_platforms(await looking.look(whole), named, os.environ)
     except FareboxError as error:
         return [doctor.of_error("platforms", error)]
 

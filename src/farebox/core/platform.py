@@ -191,7 +191,8 @@ class Probe(Struct, frozen=True, kw_only=True):
     """How to find out whether a platform is there: something to call, or a program to look up on PATH.
 
     `ask` are command lines of that program (without its name) that cost nothing, as `--version`, asked with the variables of
-    `keep` and `environment`; `paths` files whose being there tells something (`~` is the user's home). They are looked for, never read: they may hold somebody's login.
+    `keep` and `environment`; `paths` files whose being there tells something (`~` is the user's home). They are looked for,
+    never read: they may hold somebody's login.
     """
 
     call: HttpCall | None = None

@@ -171,11 +171,21 @@ class Connection:
             self.client.forget_unsent()  # asyncio's transport breaks over what is written after its end (Python 3.13)
         try:
             async with asyncio.timeout(CLOSE_WAIT_S):
-                await self.client.close()
+                await self._end_client()
         except TimeoutError:
             self.client.forget_unsent()  # a frozen server took nothing more
         self.client.hang_up()
         self._cut("The log is closed.")
+
+    async def _end_client(self) -> None:
+        """Let nats-py close. Its reconnecting, cancelled amid a wait for the socket's end, cancels that for its closing, too."""
+        try:
+            await self.client.close()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self.client.forget_unsent()
 
     async def _connect(self, urls: list[str], options: Mapping[str, Any]) -> None:
         connecting = asyncio.ensure_future(
@@ -203,7 +213,7 @@ class Connection:
         if done and results[0] is None:
             return
         self._closing = True
-        await self.client.close()
+        await self._end_client()
         self.client.hang_up()
         raise _why_not(",".join(urls), results[0] if done else results[1])
 
