@@ -178,7 +178,7 @@ class Connection:
         self._cut("The log is closed.")
 
     async def _end_client(self) -> None:
-        """Let nats-py close. Its reconnecting, cancelled amid a wait for the socket's end, cancels that for its closing, too."""
+        """Let nats-py close. Its reconnecting, cancelled amid a wait for the socket's end, cancels that for it, too."""
         try:
             await self.client.close()
         except asyncio.CancelledError:
