@@ -11,8 +11,8 @@ import types
 import pytest
 
 from farebox import client
-from farebox.cli import main, submit
-from farebox.cli.submit import exit_code
+from farebox.cli import main, submitting
+from farebox.cli.submitting import exit_code
 from farebox.core.results import ErrorShown, Result
 
 
@@ -54,7 +54,7 @@ def test_ctrl_c_does_not_wait_for_a_bus_that_takes_no_cancel(cli, store, monkeyp
         os.kill(os.getpid(), signal.SIGINT)
         return stored
 
-    monkeypatch.setattr(submit, "CANCEL_WAIT_S", 0.1)
+    monkeypatch.setattr(submitting, "CANCEL_WAIT_S", 0.1)
     monkeypatch.setattr(client, "say_submission", say_and_be_interrupted)
     monkeypatch.setattr(client, "say_cancel", unanswered)
     ran = cli("submit", "slow one", "--json")

@@ -304,3 +304,13 @@ def test_a_batch_report_keeps_rehearsals_apart_and_says_what_is_unknown():
     assert "+ at most $0.2500 possibly charged" in lines
     assert "+ 1 tasks possibly charged, nobody knows how much" in lines
     assert "tokens without 5 tasks whose platform did not say" in lines
+
+
+def test_help_loads_neither_the_client_nor_what_reads_markdown():
+    script = (
+        "import sys; from farebox.cli import main; main(['submit', '--help']);"
+        "heavy = ('duckdb', 'httpx2', 'nats', 'asyncio', 'rich.markdown', 'farebox.client');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"

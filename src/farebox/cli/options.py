@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from farebox import discovery
 from farebox.config import Config, load
 from farebox.core.errors import BadInput
 
@@ -44,6 +43,8 @@ class Common:
 
     def place(self, config: Config) -> Path:
         """Return the folder of the store."""
+        from farebox import discovery  # noqa: PLC0415 - 15 ms that --help does not need
+
         return discovery.store_of(self.store, config.store.dir)
 
 

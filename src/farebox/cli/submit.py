@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
-from farebox.cli import session
-from farebox.cli.answer_shown import AnswerOutput, footer
 from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
-from farebox.cli.output import document, is_terminal, line, note
+from farebox.cli.output import is_terminal, note
 from farebox.cli.task_options import NO_OPTIONS, TaskOptions
-from farebox.cli.trouble import troubles_said
-from farebox.client import Client
-from farebox.core.errors import BusError
-from farebox.core.results import CostShown, Result
-from farebox.handle import Handle
 from farebox.inputs import STDIN, text_file
-from farebox.posting import new_id
-from farebox.tasks import TaskSpec
-
-CANCEL_WAIT_S = 15.0
-"""How long Ctrl-C waits for the end of what it cancelled."""
-EXIT_LATE = 7
-EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": EXIT_LATE}
 
 
 def command(
@@ -51,11 +35,13 @@ def command(
     detach
         Print the task's id and do not wait.
     """
+    from farebox.cli import session, submitting  # noqa: PLC0415 - asyncio and the client: 40 ms that --help does not need
+
     spec = task.spec(_prompt(common, prompt))
     streams = is_terminal(sys.stdout) if stream is None else stream
     if detach:
-        return session.run(lambda: _detached(common, spec))
-    return session.run(lambda: _waited(common, spec, streams=streams and not common.json))
+        return session.run(lambda: submitting.detached(common, spec))
+    return session.run(lambda: submitting.waited(common, spec, streams=streams and not common.json))
 
 
 def _prompt(common: Common, given: str) -> str:
@@ -65,73 +51,3 @@ def _prompt(common: Common, given: str) -> str:
         words = "FB404 Waiting for a prompt on stdin, which is your terminal. Type it and press Ctrl-D, or: farebox submit"
         note(common, f'{words} "your prompt"')
     return text_file(STDIN)
-
-
-async def _detached(common: Common, spec: TaskSpec) -> int:
-    async with session.opened(common, "running") as client:
-        async with troubles_said(common, client.log):
-            handle = await client.send(spec, live=False)
-        await handle.close()
-    if common.json:
-        document({"schema": "farebox.submitted/1", "task_id": handle.task_id, "chain_id": handle.chain_id})
-    else:
-        line(handle.task_id)
-    return 0
-
-
-async def _waited(common: Common, spec: TaskSpec, *, streams: bool) -> int:
-    async with session.opened(common, "engine") as client:
-        task_id = new_id()
-        output = AnswerOutput(common, task_id, streams=streams, payers=await _payers(client))
-        sending = asyncio.ensure_future(client.send(spec, task_id=task_id))
-        try:
-            async with output.waiting(sending), troubles_said(common, client.log, task_id):
-                result = await _shown(await asyncio.shield(sending), output)
-        except asyncio.CancelledError:
-            # What is on its way to the log gets there, and is cancelled like what runs: no task goes on unsaid.
-            if not sending.done():
-                note(common, f"\nTask {task_id} is cancelled as soon as the log has it (Ctrl-C again: leave at once)")
-            result = await _cancelled(common, await sending)
-            output.end(result)
-            _say_end(common, result)
-            return 130
-        output.end(result)
-    _say_end(common, result)
-    return exit_code(result)
-
-
-def exit_code(result: Result) -> int:
-    """Return 0 for an answer, 7 when time was over or somebody else cancelled, 1 when it failed."""
-    late = result.error is not None and result.error.error_class == "timeout"
-    return EXIT_LATE if late else EXIT_CODES.get(result.status, 1)
-
-
-async def _payers(client: Client) -> dict[str, str]:
-    """Return who pays by platform, to be said before the first text."""
-    platforms = await client.platforms(look=False)
-    return {str(row["platform"]): str(row["billing"]) for row in platforms["platforms"]}
-
-
-async def _shown(handle: Handle, output: AnswerOutput) -> Result:
-    async for chunk in handle.chunks():
-        output.chunk(chunk)
-    return await handle.result()
-
-
-async def _cancelled(common: Common, handle: Handle) -> Result:
-    """Cancel the task and wait for its end, so that what was spent can be said. A second Ctrl-C ends the waiting."""
-    note(common, f"\nCancelling task {handle.task_id} (Ctrl-C again: leave at once)")
-    try:
-        async with asyncio.timeout(CANCEL_WAIT_S):
-            await handle.cancel("Ctrl-C")
-            return await handle.result()
-    except (TimeoutError, BusError):
-        note(common, f"Its end is not known yet: it may go on. See: farebox status {handle.task_id}")
-        unknown = CostShown(status="pending")
-        return Result(task_id=handle.task_id, chain_id=handle.chain_id, partial_output=handle.partial, cost=unknown)
-
-
-def _say_end(common: Common, result: Result) -> None:
-    if common.json:
-        document({"schema": "farebox.result/1", **msgspec.to_builtins(result)})
-    note(common, footer(result))
