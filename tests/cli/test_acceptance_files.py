@@ -1,4 +1,4 @@
-"""Tasks that work on files, the whole way: allowed or not, in the user's directory, in a worktree, and killed while they write."""
+"""Tasks that work on files, the whole way: allowed or not, in the user's directory, in a worktree, killed while they write."""
 
 from __future__ import annotations
 

@@ -66,5 +66,7 @@ def test_words_about_nobody_leave_out_what_nobody_meant_and_say_what_to_write():
     )
     assert explained(rejected[:2]).startswith("No platform may do this task (play: ")
     assert explained(rejected, asked_for="cloud") == "No platform may do this task (cloud: works on no files)."
-    assert explained(rejected, hint=rejected[-1].platform).startswith(f"No platform may do this task ({rejected[-1].platform}: ")
+    assert explained(rejected, hint=rejected[-1].platform).startswith(
+        f"No platform may do this task ({rejected[-1].platform}: "
+    )
     assert explained([]) == "No platform may do this task (none is set up)."
