@@ -131,6 +131,7 @@ def test_a_log_that_cannot_be_looked_at_or_believed_is_said_and_the_rest_is_look
 
 def test_what_waits_for_a_person_is_a_warning_and_platforms_are_the_engines(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(command, "_where", lambda *_: object())
+    monkeypatch.setattr(command, "width", lambda: 120)
 
     class Told:
         async def status(self, **_):
