@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import signal
+from collections.abc import Iterator
 
 import psutil
 
@@ -47,14 +48,20 @@ class Family:
     def end(self) -> int:
         """Kill all who are known or carry the mark, wherever they went. Return how many there were."""
         self.remember()
-        marked = (process for process in psutil.process_iter() if _mark_of(process) == self._mark)
+        marked = (process for process in _all() if _mark_of(process) == self._mark)
         self._known.update(process for process in marked if process.pid != self._pid)
         return sum(_killed(process) for process in self._known)
 
 
 def end_orphans() -> int:
     """Kill what calls of dead engines left behind: marked processes whose owner does not live. Return how many."""
-    return sum(_killed(process) for process in psutil.process_iter() if _is_orphan(process))
+    return sum(_killed(process) for process in _all() if _is_orphan(process))
+
+
+def _all() -> Iterator[psutil.Process]:
+    """Yield all processes, looked up anew: psutil would keep who had a process id before, and then signal nobody (7.2)."""
+    psutil.process_iter.cache_clear()
+    return psutil.process_iter()
 
 
 def _is_orphan(process: psutil.Process) -> bool:

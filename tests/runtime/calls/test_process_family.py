@@ -131,6 +131,24 @@ async def test_a_guardian_is_not_killed_before_its_work_is_done(soon):
     await soon(lambda: is_gone(guardian) and is_gone(hidden))
 
 
+@pytest.mark.fault(52)
+async def test_a_process_id_that_somebody_else_had_before_hides_nobody(soon):
+    """psutil keeps who had it: seen once, as on a machine whose process ids go round, an orphan would never be signalled."""
+    engine = subprocess.Popen(["/bin/true"])
+    mark = f"{engine.pid}.{psutil.Process(engine.pid).create_time():.2f}.a"
+    engine.wait()
+    child = subprocess.Popen(["/bin/sleep", "30"], env={MARK: mark})
+    try:
+        (seen,) = (process for process in psutil.process_iter() if process.pid == child.pid)
+        seen._create_time = 1.0
+        seen._ident = (child.pid, 1.0)
+        end_orphans()
+        await soon(lambda: child.poll() is not None)
+    finally:
+        child.kill()
+        child.wait()
+
+
 async def test_programs_of_a_living_engine_are_not_swept(call, soon):
     pieces = []
     cancelled = asyncio.Event()
