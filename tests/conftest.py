@@ -87,8 +87,11 @@ class NatsServer:
             time.sleep(0.005)
 
     def signal(self, number: signal.Signals) -> None:
+        """Send a signal; who is told to stand still stands still when this returns: its last thread may take a moment."""
         assert self.process is not None
         os.kill(self.process.pid, number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
         """kill -9: what the operating system has got is on its way to the disk, nothing else."""
