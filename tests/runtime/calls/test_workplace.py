@@ -277,11 +277,15 @@ def test_names_that_only_the_program_told_stand_beside_those_that_were_found():
     assert (told.files_created, told.files_changed) == (("/elsewhere/c", "a", "d"), ("b",))
 
 
-def test_git_that_is_not_there_or_says_too_much_or_takes_too_long_is_a_failure(repository, monkeypatch):
+def test_git_that_is_not_there_or_says_too_much_or_takes_too_long_is_a_failure(repository, monkeypatch, tmp_path):
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+    slow.chmod(0o755)
     with pytest.raises(GitFailed, match="no git on PATH"):
         git(str(repository), "status", environ={"PATH": "/nowhere"})
     with pytest.raises(GitFailed, match="ended with -9, after at most 0 s"):
-        git(str(repository), "cat-file", "--batch-all-objects", "--batch", environ=os.environ, timeout_s=0)
+        git(str(repository), "status", environ={"PATH": str(slow.parent)}, timeout_s=0)
     monkeypatch.setattr("farebox.runtime.git.BYTES_MAX", 3)
     with pytest.raises(GitFailed, match="said too much"):
         git(str(repository), "ls-files", environ=os.environ)
