@@ -30,6 +30,8 @@ PAUSE_S = 0.25
 """Tries, and the pause between them, of a submission whose outcome is unknown."""
 REASON_CHARS = 500
 WAIT_MAX_S = 60.0
+FRESH_MAX_S = 0.5
+"""So long a question about what ran waits for the views to come up to what was heard."""
 """Longest wait of one question; who wants more asks again."""
 LETTERS_SHOWN, LETTERS_MAX = 20, 1000
 """Dead letters in a status, and in a list."""
@@ -234,7 +236,7 @@ class Service:
 
     async def status(self, question: Json) -> Json:
         """Answer with the tasks, newest first, or with one task's card."""
-        views = self._projection.views
+        views = await self._fresh()
         task = question.get("task")
         if task:
             card = await self._projection.ask(lambda: views.task_card(str(task)))
@@ -281,9 +283,14 @@ class Service:
         if not isinstance(by, list):
             raise BadInput("`by` is a list of one key.", hint='For example: {"by": ["platform"]}.')
         since, until = question.get("since"), question.get("until")
-        views = self._projection.views
+        views = await self._fresh()
         found = await self._projection.ask(lambda: views.costs(by, since=since, until=until))
         return {"schema": "farebox.costs/1", **found}
+
+    async def _fresh(self) -> Any:
+        """Return the views with all that this engine has heard: who saw a task end finds it there, unless they are slow."""
+        await self._projection.wait_for(self._projection.heard, FRESH_MAX_S)
+        return self._projection.views
 
     async def batch(self, question: Json) -> Json:
         """Answer with the state of a batch."""

@@ -40,6 +40,16 @@ async def test_a_task_goes_from_submit_to_its_cost_by_questions_alone(ask):
     assert [row["platform"] for row in costs["rows"]] == ["rehearsal"]
 
 
+async def test_who_saw_a_task_end_finds_it_in_the_costs_and_in_the_status_at_once(ask):
+    for number in range(1, 9):
+        submitted = await ask("submit", prompt=f"Count {number} owls.", platform="rehearsal")
+        chain, task = submitted["chain"], submitted["task"]
+        assert (await ask("result", chain=chain, task=task, wait_s=10))["status"] == "completed"
+        (row,) = (await ask("costs", by=["platform"]))["rows"]
+        assert row["tasks"] == number
+        assert (await ask("status", task=task))["result"]["status"] == "completed"
+
+
 async def test_info_says_who_answers_from_which_log(ask, tape):
     info = await ask("info", raw=b"")
     assert info["schema"] == "farebox.info/1"
