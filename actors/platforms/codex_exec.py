@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.platforms.codex_lines import (
-    LINE_BYTES_MAX,
     TOO_LARGE,
-    Lines,
     fault_of_prose,
     files_of,
     turned_away,
@@ -21,6 +19,7 @@ from actors.platforms.codex_lines import (
 )
 from actors.platforms.faults import fault, fault_of_cut
 from actors.platforms.foreign_json import at, text_at
+from actors.platforms.json_lines import LINE_BYTES_MAX, Lines
 from actors.platforms.plain_text import estimated
 from farebox.core.platform import Ask, End, Head, Piece, Verdict
 from farebox.core.terms import Charged, Fault

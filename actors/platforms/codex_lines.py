@@ -1,4 +1,4 @@
-"""Lines of JSON that `codex` prints, and what they say about tokens, files and faults. Pure.
+"""What the lines that `codex` prints say about tokens, files and faults. Pure.
 
 Wordings from codex 0.169.0, run against a local server (2026-11-21). `codexErrorInfo` of the app-server names the class;
 `codex exec` tells the same in prose only.
@@ -12,12 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from actors.platforms.faults import fault, fault_of_answer
-from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
+from actors.platforms.foreign_json import at, count_at, items_at, text_at
 from farebox.core.terms import ErrorClass, Fault, Usage
 
-LINE_BYTES_MAX = 16 * 1024 * 1024
-"""The prompt is repeated in one line, and the answer in another."""
-SHOWN_CHARS = 200
 TOO_LARGE = "exceeds the maximum length"
 """Said of a prompt above 1,048,576 characters, before anything is sent."""
 _UNBILLED: frozenset[ErrorClass] = frozenset(
@@ -53,40 +50,6 @@ _PROSE: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
 _STATUS = re.compile(r"(?:unexpected|last) status:? (\d{3})\b", re.ASCII)
 _WAIT = re.compile(r"try again in (\d{1,9}(?:\.\d{1,6})?) ?(ms|s)\b", re.ASCII)
 _MILLIS = {"ms": 1, "s": 1000}
-
-
-class Lines:
-    """Puts bytes together to lines of JSON. A line too large ends it: `overflow`. What is no JSON is kept as evidence."""
-
-    def __init__(self) -> None:
-        self.overflow = False
-        self.garbage = ""
-        self._line = bytearray()
-
-    def feed(self, data: bytes) -> Iterable[Any]:
-        """Yield the object of each line that `data` completes."""
-        *ended, rest = data.split(b"\n")
-        for part in ended:
-            self._hold(part)
-            yield from self.end()
-        self._hold(rest)
-
-    def end(self) -> Iterable[Any]:
-        """Yield what the line so far holds, if that is an object."""
-        text = self._line.decode("utf-8", "replace").strip()
-        self._line.clear()
-        if not text or self.overflow:
-            return
-        value = parse(text)
-        if isinstance(value, dict):
-            yield value
-        else:
-            self.garbage = self.garbage or text[:SHOWN_CHARS]
-
-    def _hold(self, part: bytes) -> None:
-        self.overflow = self.overflow or len(self._line) + len(part) > LINE_BYTES_MAX
-        if not self.overflow:
-            self._line += part
 
 
 def fault_of_info(info: Any, message: str) -> Fault:

@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from actors.platforms.codex_answers import answer_to
-from actors.platforms.codex_lines import LINE_BYTES_MAX, Lines, fault_of_info, files_of, turned_away, usage_of, wait_ms
+from actors.platforms.codex_lines import fault_of_info, files_of, turned_away, usage_of, wait_ms
 from actors.platforms.codex_quota import PlanLimits
 from actors.platforms.faults import fault, fault_of_cut
 from actors.platforms.foreign_json import at, count_at, text_at
+from actors.platforms.json_lines import LINE_BYTES_MAX, Lines
 from actors.platforms.plain_text import estimated
 from farebox.core.platform import Ask, Done, End, Head, Piece, Read, Say, Verdict
 from farebox.core.terms import Charged, Fault

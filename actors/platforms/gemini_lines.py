@@ -16,13 +16,12 @@ from typing import Any, cast
 from actors.platforms.faults import fault, fault_of_answer, fault_of_cut
 from actors.platforms.foreign_json import at, count_at, parse, text_at
 from actors.platforms.gemini_quota import delay_ms, error_object, fault_of, learned_from, wait_ms
+from actors.platforms.json_lines import LINE_BYTES_MAX, Lines
 from actors.platforms.plain_text import estimated
 from farebox.core.events import QuotaLearned
 from farebox.core.platform import Ask, End, Head, Piece, Verdict
 from farebox.core.terms import ErrorClass, Fault, Usage
 
-LINE_BYTES_MAX = 16 * 1024 * 1024
-"""The whole prompt is repeated in one line."""
 STDERR_CHARS = 800
 _EXITS: dict[int, tuple[ErrorClass, str]] = {
     41: ("auth_missing", "The program is not logged in, or has no key."),
@@ -59,9 +58,7 @@ class GeminiLinesReader:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._line = bytearray()
-        self._overflow = False
-        self._garbage = ""
+        self._lines = Lines()
         self._text: list[str] = []
         self._model = self._complaint = ""
         self._tools = 0
@@ -76,17 +73,14 @@ class GeminiLinesReader:
     def feed(self, data: bytes) -> Sequence[Said]:
         """Read more of standard output."""
         said: list[Said] = []
-        *ended, rest = data.split(b"\n")
-        for part in ended:
-            self._hold(part)
-            said += self._take(bytes(self._line))
-            self._line.clear()
-        self._hold(rest)
+        for event in self._lines.feed(data):
+            said += self._take(event)
         return said
 
     def end(self, end: End) -> Verdict:
         """Say what it came to."""
-        self._take(bytes(self._line))
+        for event in self._lines.end():
+            self._take(event)
         text, stats = "".join(self._text), at(self._result, "stats")
         why = self._why_not(end, text)
         usage = _usage(stats)
@@ -105,21 +99,9 @@ class GeminiLinesReader:
             retry_after_ms=self._wait_ms(),
         )
 
-    def _hold(self, part: bytes) -> None:
-        self._overflow = self._overflow or len(self._line) + len(part) > LINE_BYTES_MAX
-        if not self._overflow:
-            self._line += part
-
-    def _take(self, raw: bytes) -> list[Said]:
-        """Read one line. After an overflow, or the final word, nothing more is believed."""
-        line = raw.decode("utf-8", "replace").strip()
-        if not line or self._overflow or self._result is not None:
-            return []
-        event = parse(line)
-        if not isinstance(event, dict):
-            self._garbage = self._garbage or line[:200]
-            return []
-        return self._event(event)
+    def _take(self, event: Any) -> list[Said]:
+        """Read one line; after the final word nothing more is believed."""
+        return [] if self._result is not None else self._event(event)
 
     def _event(self, event: Any) -> list[Said]:
         match text_at(event, "type"):
@@ -145,9 +127,9 @@ class GeminiLinesReader:
             return self._judged(end, text)
         if end.cut:
             return fault_of_cut(end)
-        if self._overflow:
+        if self._lines.overflow:
             return fault_of_cut(End(cut="overflow", detail=f"A line passed {LINE_BYTES_MAX} bytes."))
-        said = _last_words(end) or self._garbage
+        said = _last_words(end) or self._lines.garbage
         if end.exit_code in _EXITS:
             error_class, message = _EXITS[end.exit_code]
             return fault(error_class, f"{message} {said}")

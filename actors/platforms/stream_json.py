@@ -7,22 +7,18 @@ failures. Formats from Claude Code 2.1.329, run against a local server (2026-11-
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from actors.platforms.faults import fault, fault_of_answer, fault_of_cut
-from actors.platforms.foreign_json import at, count_at, items_at, parse, text_at
+from actors.platforms.foreign_json import at, count_at, items_at, text_at, usd_at
+from actors.platforms.json_lines import LINE_BYTES_MAX, Lines
 from actors.platforms.plain_text import estimated
 from actors.platforms.plan_windows import learned_from
 from actors.platforms.stream_json_usage import Tally, usage_of
-from farebox.core import money
-from farebox.core.errors import BadInput
 from farebox.core.events import QuotaLearned
 from farebox.core.platform import Ask, End, Head, Piece, Verdict
 from farebox.core.terms import Charged, ErrorClass, Fault, Usage
 
-LINE_BYTES_MAX = 16 * 1024 * 1024
-"""A `result` repeats the whole text in one line."""
 _REASONS: dict[str, ErrorClass] = {"prompt_too_long": "context_too_long", "aborted_streaming": "cancelled"}
 _PROSE: tuple[tuple[str, ErrorClass], ...] = (
     ("output token maximum", "truncated"),
@@ -49,9 +45,7 @@ class StreamJsonReader:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._line = bytearray()
-        self._overflow = False
-        self._garbage = ""
+        self._lines = Lines()
         self._silent = True
         self._text: list[str] = []
         self._whole: list[str] = []
@@ -69,17 +63,14 @@ class StreamJsonReader:
         """Read more of standard output."""
         self._silent = self._silent and not data
         said: list[Piece | QuotaLearned] = []
-        *ended, rest = data.split(b"\n")
-        for part in ended:
-            self._hold(part)
-            said += self._take(bytes(self._line))
-            self._line.clear()
-        self._hold(rest)
+        for event in self._lines.feed(data):
+            said += self._take(event)
         return said
 
     def end(self, end: End) -> Verdict:
         """Say what it came to."""
-        self._take(bytes(self._line))
+        for event in self._lines.end():
+            self._take(event)
         why = self._why_not(end)
         text = self._answer(why)
         usage, charged = self._used(end, why, text)
@@ -91,24 +82,12 @@ class StreamJsonReader:
             finish_reason=text_at(self._result, "stop_reason"),
             fault=why,
             charged=charged,
-            provider_usd=_amount(at(self._result, "total_cost_usd")) if usage and usage.source == "provider" else None,
+            provider_usd=usd_at(self._result, "total_cost_usd") if usage and usage.source == "provider" else None,
         )
 
-    def _hold(self, part: bytes) -> None:
-        self._overflow = self._overflow or len(self._line) + len(part) > LINE_BYTES_MAX
-        if not self._overflow:
-            self._line += part
-
-    def _take(self, raw: bytes) -> list[Piece | QuotaLearned]:
-        """Read one line. After an overflow, or the final word, nothing more is believed."""
-        line = raw.decode("utf-8", "replace").strip()
-        if not line or self._overflow or self._result is not None:
-            return []
-        event = parse(line)
-        if not isinstance(event, dict):
-            self._garbage = self._garbage or line[:200]
-            return []
-        return self._event(event)
+    def _take(self, event: Any) -> list[Piece | QuotaLearned]:
+        """Read one line; after the final word nothing more is believed."""
+        return [] if self._result is not None else self._event(event)
 
     def _event(self, event: Any) -> list[Piece | QuotaLearned]:
         match text_at(event, "type"):
@@ -151,9 +130,9 @@ class StreamJsonReader:
             return self._judged(end)
         if end.cut:
             return fault_of_cut(end)
-        if self._overflow:
+        if self._lines.overflow:
             return fault_of_cut(End(cut="overflow", detail=f"A line passed {LINE_BYTES_MAX} bytes."))
-        said = end.stderr_tail[-800:] or self._garbage
+        said = end.stderr_tail[-800:] or self._lines.garbage
         return fault("crashed", f"The program ended (exit code {end.exit_code}) without its final word. {said}")
 
     def _judged(self, end: End) -> Fault | None:
@@ -198,13 +177,3 @@ class StreamJsonReader:
             return True  # It says what it is before it asks anybody.
         refused_there = why.error_class in _UNBILLED or count_at(self._result, "api_error_status") in _BUSY
         return end.surely_unsent or refused_there or "ECONNREFUSED" in why.message
-
-
-def _amount(value: Any) -> str | None:
-    """Return a figure of US dollars as a fact may hold it, None for anything else."""
-    if type(value) not in {int, Decimal}:
-        return None
-    try:
-        return money.text(Decimal(value))
-    except BadInput:
-        return None

@@ -6,7 +6,7 @@ import pytest
 
 from actors.platforms import codex_answers
 from actors.platforms.codex import CODEX
-from actors.platforms.codex_lines import LINE_BYTES_MAX
+from actors.platforms.json_lines import LINE_BYTES_MAX
 from farebox.core.events import QuotaLearned, TaskSubmitted
 from farebox.core.platform import Ask, Done, End, Head, Piece, Say, Talker
 from farebox.core.settings import PlatformSettings
