@@ -62,6 +62,15 @@ class Parked(Struct, frozen=True):
         return (self.chain, self.task)
 
 
+class Stored(Struct, frozen=True):
+    """An own fact that the state running ahead had guessed stands in the log now: `fact` has its sequence and time.
+
+    Only a whole writer meets it, and only in the state that runs ahead; what the log says folds the fact itself. Never logged.
+    """
+
+    fact: Fact
+
+
 Pace = Literal["task", "writer"]
 """What may be in flight at once: one decision per task, or one append of the whole writer (whose state runs ahead)."""
 

@@ -11,13 +11,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from farebox.core.fact import Fact
 from farebox.core.ids import NONE, Id
 from farebox.core.money import Usd
 from farebox.core.terms import (
+    Allowance,
     Billing,
     CallRecord,
     Candidate,
     Charged,
+    Constraints,
     CostStatus,
     Count,
     EndStatus,
@@ -28,40 +31,15 @@ from farebox.core.terms import (
     Ref,
     Rejected,
     Sha256,
+    Take,
     TaskType,
+    Unit,
     Usage,
 )
 
 Text = str
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 Tags = dict[str, str]
-
-
-class Fact(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="fact"):
-    """The envelope: who answers whom, about which attempt of which task, under which key and trace.
-
-    `cause` is the id of the fact that this one answers; `prev` the sequence its fence expected (0: first);
-    `epoch` the sequence of the attempt's TaskStarted.
-    """
-
-    id: Annotated[str, Meta(max_length=64)] = ""
-    version: Annotated[int, Meta(ge=1, le=999)] = 1
-    cause: Annotated[str, Meta(max_length=64)] = ""
-    prev: Count = 0
-    chain: Id = NONE
-    task: Id = NONE
-    attempt: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    epoch: Count = 0
-    batch: Annotated[str, Meta(max_length=63)] = ""
-    key_id: Annotated[str, Meta(max_length=64)] = ""
-    traceparent: Annotated[str, Meta(max_length=64)] = ""
-    seq: Count = 0
-    at_ms: Millis = 0
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The identity of the task: (chain, task)."""
-        return (self.chain, self.task)
 
 
 class TaskSubmitted(Fact, frozen=True, kw_only=True, tag="TaskSubmitted"):
@@ -86,6 +64,7 @@ class TaskSubmitted(Fact, frozen=True, kw_only=True, tag="TaskSubmitted"):
     needs: tuple[Id, ...] = ()
     memory: str = ""
     on_interrupt: OnInterrupt | None = None
+    constraints: Constraints = Constraints()
     directory: Annotated[str, Meta(max_length=4096)] = ""
     worktree: bool = False
     label: str = ""
@@ -110,10 +89,15 @@ class TaskRouted(Fact, frozen=True, kw_only=True, tag="TaskRouted"):
     priority: int = 0
     timeout_s: Seconds = 300.0
     on_interrupt: OnInterrupt = "retry"
+    allowance: Allowance = Allowance()
 
 
 class QuotaReserved(Fact, frozen=True, kw_only=True, tag="QuotaReserved"):
-    """The first candidate with capacity has it. Said by quota; the platform's lane carries it to its adapter."""
+    """The first candidate with capacity has it. Said by quota; the platform's lane carries it to its adapter.
+
+    `takes` is what it took of each quota besides the slot (`in_use` of `limit`), under the limits known at sequence `as_of`.
+    After `start_by_ms` (stream time) nobody may start it any more. `output_tokens_max` bounds the answer where money is bounded.
+    """
 
     platform: str
     model: str = ""
@@ -125,14 +109,22 @@ class QuotaReserved(Fact, frozen=True, kw_only=True, tag="QuotaReserved"):
     on_interrupt: OnInterrupt = "retry"
     in_use: Count = 0
     limit: Count = 0
+    takes: tuple[Take, ...] = ()
+    as_of: Count = 0
+    start_by_ms: Millis = 0
+    output_tokens_max: Count | None = None
 
 
 class QuotaDeferred(Fact, frozen=True, kw_only=True, tag="QuotaDeferred"):
-    """Nobody may start before `due_ms` (stream time); then the waiting line is looked at again. Said by quota."""
+    """Nobody may start before `due_ms` (stream time); then the waiting line is looked at again. Said by quota.
+
+    `due_ms` is 0 where nobody knows when `quota` has room again.
+    """
 
     routed_seq: Count = 0
     due_ms: Millis = 0
     reason: str = ""
+    quota: str = ""
 
 
 class QuotaRefused(Fact, frozen=True, kw_only=True, tag="QuotaRefused"):
@@ -142,21 +134,29 @@ class QuotaRefused(Fact, frozen=True, kw_only=True, tag="QuotaRefused"):
 
 
 class QuotaSettled(Fact, frozen=True, kw_only=True, tag="QuotaSettled"):
-    """What a reservation really used; its slot is free. Said by quota for each attempt that ended."""
+    """What a reservation really used; its slot is free. Said by quota for each attempt that ended, and once more with the
+    dollars (`takes`) when its cost is known, as an answer to CostRecorded.
+
+    `expired`: nobody ended the attempt by its deadline, so what it may have used is booked.
+    """  # noqa: D205
 
     platform: str
     requests: Count = 0
     tokens: Count | None = None
+    takes: tuple[Take, ...] = ()
+    expired: bool = False
 
 
 class QuotaWarned(Fact, frozen=True, kw_only=True, tag="QuotaWarned"):
-    """A window passed its warning line. Said by quota once per window."""
+    """A quota passed its warning line. Said by quota once per window, with the reset time and where the use is known from."""
 
     platform: str
-    window: str = ""
-    used: Count = 0
-    limit: Count = 0
+    quota: str = ""
+    unit: Unit = "requests"
+    used: Usd = "0"
+    limit: Usd = "0"
     resets_at_ms: Millis | None = None
+    evidence: str = ""
 
 
 class QuotaLearned(Fact, frozen=True, kw_only=True, tag="QuotaLearned"):
@@ -165,7 +165,7 @@ class QuotaLearned(Fact, frozen=True, kw_only=True, tag="QuotaLearned"):
     platform: str
     account: str = ""
     window_s: Count = 0
-    unit: Literal["requests", "tokens", "tokens_in", "tokens_out", "percent", "usd", "calls"] = "requests"
+    unit: Unit = "requests"
     limit: Count | None = None
     used: Count | None = None
     resets_at_ms: Millis | None = None

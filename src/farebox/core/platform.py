@@ -7,12 +7,13 @@ find out whether it is there (`probe`, `read_probe`), and, inside the reader, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from farebox.core.events import PlatformReported, QuotaLearned, TaskSubmitted
+from farebox.core.quotas import QuotaSettings
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import CallRecord, Charged, Fault, Ref, Usage
 
@@ -229,7 +230,10 @@ class ProbeAnswer(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class PlatformKind:
-    """One file of actors/platforms/, one name in PLATFORMS. `defaults` are platforms that exist without any setting."""
+    """One file of actors/platforms/, one name in PLATFORMS. `defaults` are platforms that exist without any setting.
+
+    `quotas` are the limits that its provider published, by the name of their section.
+    """
 
     name: str
     ask: Callable[[Ask], Call]
@@ -238,3 +242,4 @@ class PlatformKind:
     read_probe: Callable[[str, PlatformSettings, ProbeAnswer], PlatformReported]
     check: Callable[[str, PlatformSettings], None]
     defaults: Mapping[str, PlatformSettings]
+    quotas: Mapping[str, QuotaSettings] = field(default_factory=dict[str, QuotaSettings])

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from farebox.core.terms import Billing, OnInterrupt
+from farebox.core.policies import PolicySettings
+from farebox.core.quotas import BudgetSettings, QuotaSettings
+from farebox.core.terms import Billing, OnInterrupt, OnQuota
 
 LONG_S = 1800.0
 """An attempt that may take so long is not repeated unasked after an interruption."""
@@ -35,6 +37,10 @@ class PlatformSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     first_byte_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
     idle_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
     open: bool = True
+    account: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?$")] = ""
+    local: bool | None = None
+    context_tokens: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+    capabilities: tuple[str, ...] = ()
     options: dict[str, str] = {}
 
     @property
@@ -66,9 +72,19 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
     With `discover = false` only platforms that somebody wrote down, or asks for by name, are used: none found by itself.
     `attempts_max` bounds all attempts of a task, `billed_attempts_max` those that may have cost something.
+    `on_quota` and `last_resort` hold where no policy says otherwise (`wait`, or a platform on a plan whose line is joined).
+    An answer under a budget has at most `answer_tokens_max` tokens unless its task says how many.
     """
 
     platforms: dict[str, PlatformSettings] = {}
+    quotas: dict[str, QuotaSettings] = {}
+    budgets: dict[str, BudgetSettings] = {}
+    policies: dict[str, PolicySettings] = {}
+    on_quota: OnQuota = "wait"
+    last_resort: str = "wait"
+    warn_at_percent: Annotated[int, Meta(ge=1, le=100)] = 90
+    estimate_from_tokens: Annotated[int, Meta(ge=0)] = 10_000
+    answer_tokens_max: Annotated[int, Meta(ge=1, le=10**9)] = 16_384
     discover: bool = True
     attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 8
     billed_attempts_max: Annotated[int, Meta(ge=1, le=100)] = 2

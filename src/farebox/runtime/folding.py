@@ -14,7 +14,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from farebox.core.actor import Actor, Parked, Quarantined
+from farebox.core.actor import Actor, Parked, Quarantined, Stored
 from farebox.core.events import Fact
 from farebox.core.ids import NONE
 from farebox.runtime.stopped import Key, Stopped, told
@@ -44,8 +44,8 @@ class Folding:
             return
         sound = self._solo
         try:
-            if self._solo and not (mine and getattr(fact, "id", "") in self.guessed):
-                self.ahead = self._with(self.ahead, fact)
+            if self._solo:
+                self._run_ahead(fact, guessed=mine and getattr(fact, "id", "") in self.guessed)
             sound = False
             self.state = self._with(self.state, fact)
         except Exception as error:  # noqa: BLE001 - it stops its task or the actor, not the engine
@@ -53,6 +53,13 @@ class Folding:
         else:
             self.ahead = self.ahead if self._solo else self.state
             self._stopped.lift(fact)
+
+    def _run_ahead(self, fact: Foldable, *, guessed: bool) -> None:
+        """Fold a fact into the guess; of one that is in it already only its place and time are news."""
+        if not guessed:
+            self.ahead = self._with(self.ahead, fact)
+        elif Stored in self._kinds and isinstance(fact, Fact):
+            self.ahead = self._actor.evolve(self.ahead, Stored(fact))
 
     def guess(self, facts: Sequence[Fact]) -> None:
         """Let the state run ahead with facts that are about to be said. Raises what the actor raises."""
