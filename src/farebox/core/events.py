@@ -96,7 +96,8 @@ class QuotaReserved(Fact, frozen=True, kw_only=True, tag="QuotaReserved"):
     """The first candidate with capacity has it. Said by quota; the platform's lane carries it to its adapter.
 
     `takes` is what it took of each quota besides the slot (`in_use` of `limit`), under the limits known at sequence `as_of`.
-    After `start_by_ms` (stream time) nobody may start it any more. `output_tokens_max` bounds the answer where money is bounded.
+    After `start_by_ms` (stream time) nobody may start it any more. `output_tokens_max` bounds the answer where money is
+    bounded.
     """
 
     platform: str

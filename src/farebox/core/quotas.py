@@ -49,7 +49,7 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
 class BudgetSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """`[budgets.NAME]` of farebox.toml: how many US dollars may be spent, by whom, in which window.
 
-    With scope `tag` the `key` is NAME=VALUE, with `platform` and `chain` a name; left out, each one has such a budget of its own.
+    With scope `tag` the `key` is NAME=VALUE, with `platform` and `chain` a name; left out, each has such a budget of its own.
     """
 
     limit_usd: Usd

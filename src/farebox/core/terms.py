@@ -87,8 +87,8 @@ class Candidate(Value, frozen=True, kw_only=True):
     """A platform that may do the task. `lane_seq` is the last sequence the router knows in that lane for this task;
     `not_before_ms` a moment (stream time) before which it must not start, 0 for at once.
 
-    Tokens and dollars are estimates: from `low_usd` to `bound_usd`, `estimate_usd` the likeliest. They are list prices, who ever
-    pays; None where the list knows none. `bound_usd` holds for an answer of at most `output_tokens_max`.
+    Tokens and dollars are estimates: from `low_usd` to `bound_usd`, `estimate_usd` the likeliest. They are list prices,
+    whoever pays; None where the list knows none. `bound_usd` holds for an answer of at most `output_tokens_max`.
     `health` is 1000 for a platform without recent trouble and falls to 0; `latency_ms` is what it took lately.
     """  # noqa: D205
 
@@ -120,8 +120,8 @@ class Rejected(Value, frozen=True, kw_only=True):
 class Constraints(Value, frozen=True, kw_only=True):
     """What a submission allows. What it leaves out the policy decides; of two bounds the smaller one counts.
 
-    `tier` is the dearest that may be used, `allow` and `deny` name platforms, `capabilities` what a platform must be able to do;
-    `local` keeps the task on this machine. The bounds are US dollars for the task with all its attempts, for all tasks of
+    `tier` is the dearest that may be used, `allow` and `deny` name platforms, `capabilities` what a platform must be able to
+    do; `local` keeps the task on this machine. The bounds are US dollars for the task with all its attempts, for all tasks of
     its batch and of its chain.
     """
 
