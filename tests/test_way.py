@@ -31,13 +31,13 @@ class Bus:
 
     async def say(self, subject, **fact):
         headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
-        return json.loads((await self.link.request(subject, json.dumps(fact).encode(), timeout=5, headers=headers)).data)
+        return json.loads((await self.link.request(subject, json.dumps(fact).encode(), timeout=25, headers=headers)).data)
 
     async def ask(self, name, **question):
-        return json.loads((await self.link.request(f"farebox.api.{name}", json.dumps(question).encode(), timeout=15)).data)
+        return json.loads((await self.link.request(f"farebox.api.{name}", json.dumps(question).encode(), timeout=25)).data)
 
 
-async def heard(subscription, timeout_s=15):
+async def heard(subscription, timeout_s=25):
     message = await subscription.next_msg(timeout=timeout_s)
     return message.subject, json.loads(message.data)
 

@@ -50,7 +50,7 @@ def farebox(tmp_path):
     run("down")
 
 
-def wait_for(condition, timeout_s=15.0):
+def wait_for(condition, timeout_s=25):
     until_s = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < until_s, "it did not come to pass"

@@ -152,7 +152,7 @@ def test_who_waits_for_a_server_can_be_stopped_at_once(farebox, free_url, tmp_pa
     waiting = farebox.start(*parts, "--server", free_url, "--store", str(tmp_path / "s"))
     assert "Waiting" in waiting.stderr.readline()
     waiting.send_signal(signal_number)
-    out, err = waiting.communicate(timeout=10)
+    out, err = waiting.communicate(timeout=25)
     assert (waiting.returncode, out, err) == (0, "", "stopped\n")
 
 
@@ -172,5 +172,5 @@ def test_a_detached_actor_tells_whoever_started_it_what_it_waits_for(farebox, fr
     assert "Waiting until it does." in starting.stderr.readline()
     (child,) = psutil.Process(starting.pid).children()
     starting.send_signal(signal.SIGINT)
-    starting.communicate(timeout=10)
+    starting.communicate(timeout=25)
     child.wait(10)

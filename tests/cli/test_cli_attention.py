@@ -88,10 +88,10 @@ class World:
 
     async def _quiet(self, engine):
         """Until each task has ended, or waits for somebody, and the views know it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while not all(mind.idle for mind in engine.minds) or engine.running:
                 await asyncio.sleep(0.01)
-            await engine.projection.wait_for((await engine.log.position()).last_seq, 5)
+            await engine.projection.wait_for((await engine.log.position()).last_seq, 25)
 
     def write(self, subject, body):
         return self.store.append([Entry(subject, body)])[0]

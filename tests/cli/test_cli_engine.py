@@ -66,7 +66,7 @@ def test_an_engine_here_stops_in_order_on_a_signal(farebox):
     ready = json.loads(engine.stdout.readline())
     assert ready["durability"] == "100ms"
     engine.send_signal(signal.SIGTERM)
-    out, err = engine.communicate(timeout=20)
+    out, err = engine.communicate(timeout=25)
     assert (engine.returncode, out) == (0, "")
     assert err.splitlines()[-1] == "stopped"
 

@@ -54,7 +54,7 @@ async def test_a_batch_that_the_log_lost_with_its_tasks_is_said_again_before_the
     await engine.stop()
     batch = client.batch(["one", "two"], batch_id="b1")
     results = asyncio.ensure_future(all_of(batch))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         while len(submitted(store)) < 2:
             await asyncio.sleep(0.005)
     store.lose_tail(3)

@@ -79,7 +79,7 @@ async def test_waiting_no_longer_than_asked_leaves_the_task_running(fb):
     with pytest.raises(ResultTimeout, match=r"has not ended after 0\.05 s; it goes on"):
         await handle.result(timeout_s=0.05)
     await handle.cancel()
-    assert (await handle.result(timeout_s=5)).status == "cancelled"
+    assert (await handle.result(timeout_s=25)).status == "cancelled"
 
 
 async def test_without_an_engine_a_wait_ends_with_the_command_that_starts_one():

@@ -37,7 +37,7 @@ def fb():
 def test_a_task_streams_and_ends(fb):
     handle = fb.submit("hello world", platform="rehearsal")
     assert "".join(chunk.text for chunk in handle.chunks()) == "HELLO WORLD"
-    assert handle.result(timeout_s=5).ok
+    assert handle.result(timeout_s=25).ok
     assert (handle.status(), handle.partial) == ("completed", "HELLO WORLD")
     assert fb.handle(handle.chain_id, handle.task_id).result().task_id == handle.task_id
 

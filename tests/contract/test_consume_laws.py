@@ -18,7 +18,7 @@ class Hands:
     def __call__(self, delivery):
         self.held.put_nowait(delivery)
 
-    async def next(self, wait_s=10):
+    async def next(self, wait_s=25):
         async with asyncio.timeout(wait_s):
             return await self.held.get()
 
@@ -115,7 +115,7 @@ async def test_competing_consumers_share_the_work_and_nothing_is_done_twice(worl
         await log.consume("adapter-openai", hands)
     workers = [asyncio.ensure_future(work(hands)) for hands in (left, right)]
     await asyncio.gather(*(one.append(reserved(entry, f"t{n}")) for n in range(60)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while len(done) < 60:
             await asyncio.sleep(0.01)
     for worker in workers:

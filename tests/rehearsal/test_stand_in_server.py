@@ -31,7 +31,7 @@ async def raw(stand_in, request, *, half=False):
     writer.write(request)
     if half:
         writer.write_eof()
-    said = await asyncio.wait_for(reader.read(), 5)
+    said = await asyncio.wait_for(reader.read(), 25)
     writer.close()
     return said
 
@@ -245,7 +245,7 @@ def test_alone_it_serves_until_it_is_told_to_end():
     process, told = start_alone("--port", "0")
     assert told["url"].startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=5)
+    process.communicate(timeout=25)
     assert process.returncode == 0
 
 

@@ -74,7 +74,7 @@ async def kept(server):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -82,7 +82,7 @@ async def until(condition):
 async def test_it_runs_with_our_configuration_in_a_folder_with_spaces(store):
     async with running(store, durability="100ms", max_file_bytes=10**9) as server:
         link = await connect(server, "sys")
-        answer = await link.request("$SYS.REQ.SERVER.PING.VARZ", b"{}", timeout=2)
+        answer = await link.request("$SYS.REQ.SERVER.PING.VARZ", b"{}", timeout=25)
         seen = msgspec.json.decode(answer.data)["data"]
         await link.close()
     assert seen["jetstream"]["config"]["sync_interval"] == 100_000_000
@@ -96,7 +96,7 @@ async def test_it_runs_with_our_configuration_in_a_folder_with_spaces(store):
 async def test_always_is_what_it_says(store):
     async with running(store) as server:
         link = await connect(server, "sys")
-        answer = await link.request("$SYS.REQ.SERVER.PING.VARZ", b"{}", timeout=2)
+        answer = await link.request("$SYS.REQ.SERVER.PING.VARZ", b"{}", timeout=25)
         await link.close()
     assert msgspec.json.decode(answer.data)["data"]["jetstream"]["config"]["sync_always"] is True
 
@@ -152,7 +152,7 @@ async def test_a_killed_server_is_healed_and_clients_go_on(store):
         ack = await link.jetstream().publish("farebox.log.client.submitted.-.c.t2", b"again")
         assert ack.seq == 2
         await link.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         await watch
     assert lines[0] == "nats-server ended by itself (signal 9); it is started again."
 
@@ -240,7 +240,7 @@ async def test_a_stop_ends_the_watch_that_tries_to_heal(store):
         os.kill(server.pid, signal.SIGKILL)
         await until(lambda: any("does not start" in line for line in lines))
         await server.stop()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(25):
             await watch
     assert not any("runs again" in line for line in lines)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from actors.platforms import PLATFORMS
 from farebox.core.events import TaskSubmitted
 from farebox.core.platform import Ask
-from farebox.runtime import caller
+from farebox.runtime import caller, http_call, process_call
+from farebox.runtime.watch import Watch
 
 KINDS = {kind.name: kind for kind in PLATFORMS}
+PATIENT_S = 25
+"""What nobody waits for in vain comes long before, however busy the machine is."""
 PROMPT = "Sparrows count the ships every morning. Nobody knows why they would do that. The harbour master has asked them."
 
 
@@ -26,7 +30,7 @@ def call():
     async def make(of, *, environ=None, cancelled=None, prompt=PROMPT, on_piece=None, **limits):
         ask = Ask(platform="p", settings=of, model="", prompt=prompt, task=TaskSubmitted())
         kind = KINDS[of.kind]
-        times = {"timeout_s": 20, "first_byte_timeout_s": 10, "idle_timeout_s": 10, **limits}
+        times = {"timeout_s": PATIENT_S, "first_byte_timeout_s": PATIENT_S, "idle_timeout_s": PATIENT_S, **limits}
         return await caller.call(
             kind.ask(ask),
             kind.reader(ask),
@@ -41,27 +45,68 @@ def call():
 
 @pytest.fixture
 def cancel_after_first_piece(call):
-    """Cancel when the first text is there; return what came and how long (s) the end took."""
+    """Cancel when the first text is there; return what came."""
 
     async def make(of):
-        cancelled, at_s = asyncio.Event(), []
-
-        def on_piece(_text):
-            at_s.append(time.monotonic())
-            cancelled.set()
-
-        called = await call(of, cancelled=cancelled, on_piece=on_piece)
-        return called, time.monotonic() - at_s[0]
+        cancelled = asyncio.Event()
+        return await call(of, cancelled=cancelled, on_piece=lambda _text: cancelled.set())
 
     return make
 
 
 @pytest.fixture
+def signals(monkeypatch):
+    """Return the signals that programs are ended with, in their order; who is asked to stop has all the time to do so."""
+    sent, send = [], process_call.end_group
+
+    def noted(group, with_signal=signal.SIGKILL):
+        sent.append(with_signal.name)
+        send(group, with_signal)
+
+    monkeypatch.setattr(process_call, "end_group", noted)
+    monkeypatch.setattr(process_call, "LADDER", tuple((number, PATIENT_S) for number, _ in process_call.LADDER))
+    return sent
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """Return how long (s) was to be waited before each further try, as it was said."""
+    said, wait_s = [], http_call._wait_s
+
+    def noted(state):
+        said.append(wait_s(state))
+        return said[-1]
+
+    monkeypatch.setattr(http_call, "_wait_s", noted)
+    return said
+
+
+@pytest.fixture
+def from_first_byte(monkeypatch):
+    """The time of a whole call begins with its first byte: however slowly a program starts, it has said something before."""
+    touch = Watch.touch
+
+    def began(watch):
+        if watch._on_time == "first_byte":
+            watch._end_s = time.monotonic() + watch._limits.timeout_s
+        touch(watch)
+
+    init, remaining_s = Watch.__init__, Watch.remaining_s
+
+    def patient(watch, limits):
+        init(watch, limits)
+        watch._end_s += PATIENT_S
+
+    monkeypatch.setattr(Watch, "__init__", patient)
+    monkeypatch.setattr(Watch, "touch", began)
+    monkeypatch.setattr(Watch, "remaining_s", lambda watch: min(remaining_s(watch), 0.02))
+
+
+@pytest.fixture
 def soon():
-    async def wait(condition, wait_s=3.0):
-        end_s = time.monotonic() + wait_s
-        while not condition():
-            assert time.monotonic() < end_s, "it never came true"
-            await asyncio.sleep(0.005)
+    async def wait(condition, wait_s=PATIENT_S):
+        async with asyncio.timeout(wait_s):
+            while not condition():
+                await asyncio.sleep(0.005)
 
     return wait

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,6 +10,7 @@ from actors.platforms import PLATFORMS
 from farebox.core.settings import PlatformSettings
 from farebox.rehearsal.faults import Faults
 from farebox.rehearsal.server import StandIn
+from farebox.runtime import http_call
 
 KINDS = {kind.name: kind for kind in PLATFORMS}
 
@@ -83,12 +83,14 @@ async def test_what_goes_wrong_at_the_provider_is_named_and_not_bought_twice(cal
     assert sum(line.charged for line in stand_in.books.lines) <= 1
 
 
-async def test_an_overloaded_server_is_tried_a_few_times(call):
+async def test_an_overloaded_server_is_tried_a_few_times_and_each_wait_is_twice_the_last(call, waits, monkeypatch):
+    monkeypatch.setattr(http_call, "FIRST_WAIT_S", 0.01)
     async with StandIn(faults=fails("503")) as stand_in:
         called = await call(settings(stand_in.url))
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged) == ("server_error", "none")
     assert stand_in.seen == len(called.calls) == 4
+    assert all(0.01 * 2**n <= wait_s <= 0.0125 * 2**n for n, wait_s in enumerate(waits))
 
 
 async def test_a_cut_stream_keeps_what_came(call):
@@ -107,48 +109,60 @@ async def test_an_answer_without_usage_is_whole_and_estimated(call):
 
 
 @pytest.mark.fault(40)
-async def test_a_429_with_a_short_wait_is_tried_again_after_it(call):
+async def test_a_429_with_a_short_wait_is_tried_again_after_it(call, waits):
     async with StandIn(faults=fails("429", attempts_max=1), retry_after_s=0.3) as stand_in:
         called = await call(settings(stand_in.url))
     assert called.verdict.ok
     assert [(record.status, record.error_class) for record in called.calls] == [(429, "rate_limited"), (200, "")]
-    assert 300 <= called.duration_ms < 1500
+    (wait_s,) = waits
+    assert 0.3 <= wait_s <= 0.375
 
 
 @pytest.mark.fault(40)
 async def test_a_429_with_a_long_wait_goes_back_at_once(call):
-    async with StandIn(faults=fails("429"), retry_after_s=20) as stand_in:
+    async with StandIn(faults=fails("429"), retry_after_s=600) as stand_in:
         called = await call(settings(stand_in.url))
     assert stand_in.seen == 1
     assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.verdict.retry_after_ms) == ("rate_limited", 20_000)
-    assert (called.verdict.charged, called.duration_ms < 1000) == ("none", True)
+    assert (called.verdict.fault.error_class, called.verdict.retry_after_ms) == ("rate_limited", 600_000)
+    assert called.verdict.charged == "none"
 
 
-async def test_waiting_for_another_try_ends_at_once_when_cancelled(call):
+async def test_waiting_for_another_try_ends_at_once_when_cancelled(call, waits, soon, monkeypatch):
+    monkeypatch.setattr(http_call, "RETRY_S_MAX", 1000)
     cancelled = asyncio.Event()
-    async with StandIn(faults=fails("429"), retry_after_s=3) as stand_in:
-        asyncio.get_running_loop().call_later(0.1, cancelled.set)
-        called = await call(settings(stand_in.url), cancelled=cancelled)
+    async with StandIn(faults=fails("429"), retry_after_s=600) as stand_in:
+        running = asyncio.ensure_future(call(settings(stand_in.url), cancelled=cancelled, timeout_s=1000))
+        await soon(lambda: waits)
+        cancelled.set()
+        called = await running
+    assert stand_in.seen == 1
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged) == ("cancelled", "none")
-    assert called.duration_ms < 1000
 
 
-async def test_waits_of_all_tries_stay_inside_the_tasks_own_time(call):
-    async with StandIn(faults=fails("429"), retry_after_s=0.4) as stand_in:
-        called = await call(settings(stand_in.url), timeout_s=0.7)
-    assert 1 <= stand_in.seen <= 2
-    assert called.duration_ms < 1000
+async def test_nobody_waits_for_another_try_longer_than_the_task_has_time(call):
+    async with StandIn(faults=fails("429"), retry_after_s=4.9) as stand_in:
+        called = await call(settings(stand_in.url), timeout_s=4.8)
+    assert stand_in.seen == 1
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == "rate_limited"
 
 
-async def test_nobody_at_the_address_is_tried_a_few_times_and_costs_nothing(call):
+async def test_the_waits_of_all_tries_together_stay_inside_their_bound(call, waits, monkeypatch):
+    monkeypatch.setattr(http_call, "RETRY_S_MAX", 0.7)
+    async with StandIn(faults=fails("429"), retry_after_s=0.4) as stand_in:
+        called = await call(settings(stand_in.url))
+    assert stand_in.seen == len(waits) <= 2
+    assert called.verdict.fault is not None
+    assert called.verdict.fault.error_class == "rate_limited"
+
+
+async def test_nobody_at_the_address_is_tried_a_few_times_and_costs_nothing(call, monkeypatch):
+    monkeypatch.setattr(http_call, "FIRST_WAIT_S", 0.01)
     called = await call(settings(f"http://127.0.0.1:{free_port()}/v1"))
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "none", 4)
-    assert called.duration_ms < 3000
 
 
 async def test_an_address_that_is_none_costs_nothing(call):
@@ -157,10 +171,14 @@ async def test_an_address_that_is_none_costs_nothing(call):
     assert (called.verdict.fault.error_class, called.verdict.charged, len(called.calls)) == ("network", "none", 1)
 
 
-async def test_a_server_that_starts_late_is_reached(call):
+async def test_a_server_that_starts_late_is_reached(call, waits, soon, monkeypatch):
+    for name, much in (("FIRST_WAIT_S", 0.05), ("TRIES_MAX", 20), ("RETRY_S_MAX", 25)):
+        monkeypatch.setattr(http_call, name, much)
     stand_in, port = StandIn(), free_port()
-    asyncio.get_running_loop().call_later(0.15, lambda: asyncio.ensure_future(stand_in.start(port)))
-    called = await call(settings(f"http://127.0.0.1:{port}/v1"))
+    running = asyncio.ensure_future(call(settings(f"http://127.0.0.1:{port}/v1")))
+    await soon(lambda: waits)
+    await stand_in.start(port)
+    called = await running
     await stand_in.close()
     assert called.verdict.ok
     assert len(called.calls) > 1
@@ -171,11 +189,9 @@ async def test_a_cancel_closes_the_connection_at_once_and_keeps_the_text(call, s
     async with StandIn(delay_ms=5000) as stand_in:
         running = asyncio.ensure_future(call(settings(stand_in.url), cancelled=cancelled, on_piece=pieces.append))
         await soon(lambda: len(pieces) >= 2)
-        at_s = time.monotonic()
         cancelled.set()
         called = await running
         await soon(lambda: stand_in.gone)
-    assert stand_in.gone[0] - at_s < 0.2
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged) == ("cancelled", "possible")
     assert called.text == "".join(pieces) != ""
@@ -191,7 +207,7 @@ async def test_the_end_of_the_asyncio_task_closes_the_connection_too(call, soon)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        await soon(lambda: stand_in.gone, 0.5)
+        await soon(lambda: stand_in.gone)
 
 
 async def test_a_call_that_is_cancelled_before_it_begins_sends_nothing(call):
@@ -211,6 +227,7 @@ async def test_a_call_that_is_cancelled_before_it_begins_sends_nothing(call):
         ("stall", {"timeout_s": 0.3}, "timeout"),
     ],
 )
+@pytest.mark.usefixtures("from_first_byte")
 async def test_each_clock_cuts_for_itself_and_keeps_the_text(call, soon, fault, limits, error_class):
     async with StandIn(faults=fails(fault)) as stand_in:
         called = await call(settings(stand_in.url), **limits)
@@ -219,7 +236,6 @@ async def test_each_clock_cuts_for_itself_and_keeps_the_text(call, soon, fault, 
     assert (called.verdict.fault.error_class, called.verdict.charged) == (error_class, "possible")
     assert called.text.startswith("About: Sparrows")
     assert called.calls[0].status == 200
-    assert called.duration_ms < 1500
 
 
 @pytest.mark.fault(41)
@@ -332,10 +348,15 @@ async def test_an_answer_is_not_read_on_while_its_text_is_not_worked_off(call):
     assert (called.verdict.ok, "".join(pieces)) == (True, called.text)
 
 
-async def test_many_calls_share_one_client_and_do_not_wait_for_each_other(call):
-    async with StandIn(delay_ms=200) as stand_in:
-        at_s = time.monotonic()
-        results = await asyncio.gather(*(call(settings(stand_in.url), prompt=f"Sparrows {n}") for n in range(40)))
-        assert time.monotonic() - at_s < 3
-    assert all(called.verdict.ok for called in results)
+async def test_many_calls_share_one_client_and_do_not_wait_for_each_other(call, soon):
+    """None of the answers comes to its end, and all of them are being written."""
+    cancelled = asyncio.Event()
+    async with StandIn(delay_ms=60_000) as stand_in:
+        calls = (call(settings(stand_in.url), prompt=f"Sparrows {n}", cancelled=cancelled) for n in range(40))
+        running = asyncio.gather(*calls)
+        await soon(lambda: stand_in.open == 40)
+        cancelled.set()
+        results = await running
+        await soon(lambda: stand_in.open == 0)
+    assert {called.verdict.fault.error_class for called in results} == {"cancelled"}
     assert len({line.mark for line in stand_in.books.lines}) == 40

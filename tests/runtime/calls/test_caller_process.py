@@ -5,14 +5,15 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from farebox.core.settings import PlatformSettings
+from farebox.runtime import process_call
 from farebox.runtime.process_tree import MARK
+from farebox.runtime.watch import Watch
 
 
 def command(*argv, **more):
@@ -168,9 +169,7 @@ async def test_a_relative_program_is_found_in_its_directory(call, tmp_path):
 
 @pytest.mark.fault(49)
 async def test_a_flood_is_capped_and_its_source_ended(call):
-    at_s = time.monotonic()
-    called = await call(shell("head -c 100000000 /dev/zero; sleep 30"))
-    assert time.monotonic() - at_s < 5
+    called = await call(shell("head -c 100000000 /dev/zero; sleep 60"))
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == "invalid"
     assert "wrote too much" in called.verdict.fault.message
@@ -190,61 +189,60 @@ async def test_the_end_of_standard_error_is_kept(call):
 
 @pytest.mark.fault(47)
 async def test_a_grandchild_that_holds_the_pipes_does_not_hold_us(call):
-    at_s = time.monotonic()
-    called = await call(shell("echo fine; sleep 30 & echo $! >&2; exit 0"))
+    called = await call(shell("echo fine; sleep 60 & echo $! >&2; exit 0"))
     assert (called.verdict.ok, called.text) == (True, "fine")
-    assert time.monotonic() - at_s < 2
 
 
 @pytest.mark.fault(46)
-async def test_the_whole_group_ends_with_a_cancel_and_the_text_stays(soon, cancel_after_first_piece):
-    called, took_s = await cancel_after_first_piece(shell("sleep 30 & echo $!; wait"))
+async def test_the_whole_group_ends_with_a_cancel_and_the_text_stays(soon, cancel_after_first_piece, signals):
+    called = await cancel_after_first_piece(shell("sleep 60 & echo $!; wait"))
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged) == ("cancelled", "possible")
-    assert took_s < 1
+    assert signals == ASKED_ONCE
     await soon(lambda: is_gone(int(called.text)))
 
 
 @pytest.mark.fault(46)
-async def test_a_child_that_left_the_group_is_found(soon, cancel_after_first_piece):
-    called, took_s = await cancel_after_first_piece(shell('setsid sh -c "echo \\$\\$; exec sleep 30" & wait'))
-    assert took_s < 1.5
+async def test_a_child_that_left_the_group_is_found(soon, cancel_after_first_piece, signals):
+    called = await cancel_after_first_piece(shell('setsid sh -c "echo \\$\\$; exec sleep 60" & wait'))
+    assert signals == ASKED_ONCE
     await soon(lambda: is_gone(int(called.text)))
 
 
 @pytest.mark.fault(46)
 async def test_a_child_that_left_group_and_family_is_found_by_its_mark(soon, cancel_after_first_piece):
-    called, _ = await cancel_after_first_piece(shell('(setsid sh -c "sleep 0.2; echo \\$\\$; exec sleep 30" &) ; sleep 30'))
+    called = await cancel_after_first_piece(shell('(setsid sh -c "sleep 0.2; echo \\$\\$; exec sleep 60" &) ; sleep 60'))
     await soon(lambda: is_gone(int(called.text)))
 
 
 async def test_a_child_that_dropped_its_mark_is_found_by_its_family(soon, cancel_after_first_piece):
-    called, _ = await cancel_after_first_piece(
-        shell('env -i /usr/bin/setsid /bin/sh -c "echo \\$\\$; exec /bin/sleep 30" & wait')
-    )
+    called = await cancel_after_first_piece(shell('env -i /usr/bin/setsid /bin/sh -c "echo \\$\\$; exec /bin/sleep 30" & wait'))
     await soon(lambda: is_gone(int(called.text)))
 
 
 HIDES = "env -i /usr/bin/setsid /bin/sh -c '/usr/bin/setsid /bin/sh -c \"echo \\$\\$; exec /bin/sleep 30\" & exit 0'"
 """Leaves group, session, family (its parents end) and mark (an empty environment), and says its process id."""
+ASKED_ONCE = ["SIGINT", "SIGCONT", "SIGKILL"]
+"""It ends when it is asked for the first time; the last signal is for whoever is left of its group."""
+ASKED_TWICE = ["SIGINT", "SIGCONT", "SIGTERM", "SIGCONT", "SIGKILL"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 
 
 @LINUX
 @pytest.mark.fault(46)
-async def test_a_child_that_left_everything_ends_with_a_cancel(soon, cancel_after_first_piece):
-    called, took_s = await cancel_after_first_piece(shell(f"{HIDES}; sleep 30"))
-    assert took_s < 1.5
+async def test_a_child_that_left_everything_ends_with_a_cancel(soon, cancel_after_first_piece, signals):
+    called = await cancel_after_first_piece(shell(f"{HIDES}; sleep 60"))
+    assert signals == ASKED_ONCE
     await soon(lambda: is_gone(int(called.text)))
 
 
 @LINUX
 @pytest.mark.fault(46)
-async def test_a_program_that_is_asked_to_stop_leaves_nobody_behind_who_hides(soon, cancel_after_first_piece):
+async def test_a_program_that_is_asked_to_stop_leaves_nobody_behind_who_hides(soon, cancel_after_first_piece, signals):
     hides = HIDES.replace("'", "'\\''")
     script = f"trap '{hides}; sleep 0.2; exit 0' INT; echo begun; while :; do sleep 0.05; done"
-    called, took_s = await cancel_after_first_piece(shell(script))
-    assert took_s < 1.5
+    called = await cancel_after_first_piece(shell(script))
+    assert signals == ASKED_ONCE
     begun, pid = called.text.split()
     assert begun == "begun"
     await soon(lambda: is_gone(int(pid)))
@@ -259,29 +257,34 @@ async def test_what_a_program_left_running_on_purpose_outlives_its_good_end(call
     left.kill()
 
 
-async def test_a_program_that_ends_on_sigint_says_its_last_words(cancel_after_first_piece):
+async def test_a_program_that_ends_on_sigint_says_its_last_words(cancel_after_first_piece, signals):
     script = "trap 'echo partial; exit 0' INT; echo begun; while :; do sleep 0.05; done"
-    called, took_s = await cancel_after_first_piece(shell(script))
-    assert called.text == "begun\npartial"
-    assert took_s < 1
+    called = await cancel_after_first_piece(shell(script))
+    assert (called.text, signals) == ("begun\npartial", ASKED_ONCE)
 
 
-async def test_a_program_that_ignores_sigint_gets_sigterm(cancel_after_first_piece):
+def test_who_is_asked_to_stop_has_time_for_it():
+    assert [number for number, _ in process_call.LADDER] == [signal.SIGINT, signal.SIGTERM]
+    assert all(wait_s > 1 for _, wait_s in process_call.LADDER)
+
+
+async def test_a_program_that_ignores_sigint_gets_sigterm(cancel_after_first_piece, signals, monkeypatch):
+    monkeypatch.setattr(process_call, "LADDER", ((signal.SIGINT, 0.05), (signal.SIGTERM, 25)))
     script = "trap '' INT; trap 'echo term; exit 0' TERM; echo begun; while :; do sleep 0.05; done"
-    called, took_s = await cancel_after_first_piece(shell(script))
-    assert called.text == "begun\nterm"
-    assert 1.4 < took_s < 3
+    called = await cancel_after_first_piece(shell(script))
+    assert (called.text, signals) == ("begun\nterm", ASKED_TWICE)
 
 
-async def test_a_program_that_ignores_everything_is_killed(cancel_after_first_piece):
-    called, took_s = await cancel_after_first_piece(shell("trap '' INT TERM; echo $$; while :; do sleep 0.05; done"))
-    assert 3.4 < took_s < 5
+async def test_a_program_that_ignores_everything_is_killed(cancel_after_first_piece, signals, monkeypatch):
+    monkeypatch.setattr(process_call, "LADDER", ((signal.SIGINT, 0.05), (signal.SIGTERM, 0.05)))
+    called = await cancel_after_first_piece(shell("trap '' INT TERM; echo $$; while :; do sleep 0.05; done"))
+    assert signals == ASKED_TWICE
     assert is_gone(int(called.text))
 
 
-async def test_a_stopped_program_is_ended_too(cancel_after_first_piece):
-    called, took_s = await cancel_after_first_piece(shell("echo $$; kill -STOP $$; sleep 30"))
-    assert took_s < 1
+async def test_a_stopped_program_is_ended_too(cancel_after_first_piece, signals):
+    called = await cancel_after_first_piece(shell("echo $$; kill -STOP $$; sleep 60"))
+    assert signals == ASKED_ONCE
     assert is_gone(int(called.text))
 
 
@@ -293,46 +296,47 @@ async def test_a_stopped_program_is_ended_too(cancel_after_first_piece):
         ("while :; do echo a; sleep 0.05; done", {"timeout_s": 0.3}, "timeout", "a"),
     ],
 )
+@pytest.mark.usefixtures("from_first_byte")
 async def test_each_clock_cuts_for_itself_and_keeps_the_text(call, script, limits, error_class, text):
     called = await call(shell(script), **limits)
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == error_class
     assert called.text[:1] == text
-    assert called.duration_ms < 2000
 
 
-async def test_signs_of_life_on_standard_error_count(call):
-    called = await call(shell("for i in 1 2 3 4 5; do echo . >&2; sleep 0.1; done; echo fine"), idle_timeout_s=0.3)
-    assert called.verdict.ok
+async def test_signs_of_life_on_standard_error_count(call, tmp_path, monkeypatch):
+    """The program goes on only when its first sign of life was noted."""
+    monkeypatch.setattr(Watch, "touch", lambda _watch: (tmp_path / "noted").touch())
+    called = await call(shell(f"echo . >&2; while [ ! -e {tmp_path}/noted ]; do sleep 0.01; done; echo fine"))
+    assert (called.verdict.ok, called.text) == (True, "fine")
 
 
-async def test_the_end_of_the_asyncio_task_kills_everything_at_once(call, soon):
+async def test_the_end_of_the_asyncio_task_kills_everything_at_once(call, soon, signals):
     pieces = []
     running = asyncio.ensure_future(
         call(shell("trap '' INT TERM; sleep 30 & echo $$ $!; wait; sleep 30"), on_piece=pieces.append)
     )
     await soon(lambda: pieces)
-    at_s = time.monotonic()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert time.monotonic() - at_s < 1
+    assert signals == ["SIGKILL"]
     for pid in "".join(pieces).split():
         await soon(lambda pid=pid: is_gone(int(pid)))
 
 
-async def test_many_programs_run_at_once(call):
-    at_s = time.monotonic()
-    results = await asyncio.gather(*(call(shell(f"sleep 0.3; echo {number}")) for number in range(20)))
+async def test_many_programs_run_at_once(call, tmp_path):
+    """Each ends only when all of them have begun."""
+    all_begun = f"set -- {tmp_path}/*; while [ $# -lt 20 ]; do sleep 0.05; set -- {tmp_path}/*; done"
+    results = await asyncio.gather(*(call(shell(f"touch {tmp_path}/{n}; {all_begun}; echo {n}")) for n in range(20)))
     assert [called.text for called in results] == [str(number) for number in range(20)]
-    assert time.monotonic() - at_s < 5
 
 
 async def test_no_descriptor_and_no_zombie_is_left_behind(call):
     await call(command("cat"))
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(2):
-        await call(shell("echo a; sleep 30 &"), idle_timeout_s=5)
+        await call(shell("echo a; sleep 30 &"))
         await call(shell("sleep 30"), first_byte_timeout_s=0.05)
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE] == []

@@ -6,7 +6,6 @@ import sys
 import time
 
 import pytest
-from msgspec import Struct
 
 from actors.platforms.command import COMMAND
 from farebox.core import wire
@@ -14,14 +13,12 @@ from farebox.core.events import TaskStarted, TaskSubmitted
 from farebox.core.platform import Ask
 from farebox.core.settings import PlatformSettings
 from farebox.log.memory import MemoryLog, MemoryStore
-from farebox.runtime import attempt_call, intake
+from farebox.runtime import attempt_call, intake, pipes
 from farebox.runtime.attempt_call import AttemptCall
-from farebox.runtime.pipes import REST_BYTES_MAX, Drain
+from farebox.runtime.pipes import READ_BYTES, REST_BYTES_MAX, Drain
 
-LAG_S = 0.25
-"""No turn of the loop may take longer while others flood; it is some milliseconds on a machine with nothing else to do."""
 FOR_EVER = "import os\nblock = b'y\\n' * 32768\nwhile True: os.write({to}, block)"
-TICKS = "for i in range(8):\n print(i, flush=True); time.sleep(.1)"
+TICKS = "for i in range(8):\n print(i, flush=True); time.sleep(.03)"
 
 
 def python(script):
@@ -32,77 +29,127 @@ def endless(to):
     return python(FOR_EVER.format(to=to))
 
 
-class Lag(Struct):
-    """How late (s) the loop was at the worst."""
+class Turns:
+    """What the pipes read in each turn of the loop: what one turn does is all that anybody else has to wait for."""
 
-    worst_s: float = 0.0
+    def __init__(self, ready):
+        self._ready = ready
+        self._now = {}
+        self.count = self.bytes_read = self.worst_reads = self.worst_bytes = 0
 
-    async def watch(self):
-        while True:
-            at_s = time.monotonic()
-            await asyncio.sleep(0.005)
-            self.worst_s = max(self.worst_s, time.monotonic() - at_s - 0.005)
+    def turn(self, drain):
+        """One pipe is ready, and is read."""
+        if not self._now:
+            asyncio.get_running_loop().call_soon(self._next)
+        take, took = drain._on_data, self._now.setdefault(drain, [])
+        drain._on_data = lambda data: (took.append(len(data)), take(data))[1]
+        try:
+            self._ready(drain)
+        finally:
+            drain._on_data = take
+
+    def _next(self):
+        self.count += 1
+        for took in self._now.values():
+            self.bytes_read += sum(took)
+            self.worst_reads = max(self.worst_reads, len(took))
+            self.worst_bytes = max(self.worst_bytes, *took, 0)
+        self._now = {}
+
+    @property
+    def are_short(self):
+        """Whether no pipe was read more than once, or more than it holds, before the loop went round."""
+        return self.count > 1 and self.worst_reads == 1 and self.worst_bytes <= READ_BYTES
 
 
 @pytest.fixture
-async def lag():
-    found = Lag()
-    watching = asyncio.ensure_future(found.watch())
-    yield found
-    watching.cancel()
+def turns(monkeypatch):
+    found = Turns(Drain._ready)
+
+    def ready(drain):
+        found.turn(drain)
+
+    monkeypatch.setattr(Drain, "_ready", ready)
+    return found
 
 
 @pytest.mark.fault(48)
-async def test_a_hundred_megabytes_on_standard_error_lose_no_answer(call, lag):
+async def test_a_hundred_megabytes_on_standard_error_lose_no_answer(call, turns):
     called = await call(python("import os\nfor _ in range(1600): os.write(2, b'x' * 65536)\nprint('a good answer')"))
     assert (called.verdict.ok, called.text, called.verdict.fault) == (True, "a good answer", None)
-    assert lag.worst_s < LAG_S
+    assert (turns.are_short, turns.bytes_read >= 1600 * 65536 - REST_BYTES_MAX) == (True, True)
 
 
 @pytest.mark.fault(48)
-async def test_who_talks_on_standard_error_for_ever_is_ended_by_the_clock(call, lag):
-    called = await call(endless(2), timeout_s=1)
+async def test_who_talks_on_standard_error_for_ever_is_ended_by_the_clock(call, turns):
+    called = await call(endless(2), timeout_s=0.5)
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == "timeout"
-    assert called.duration_ms < 2000
-    assert lag.worst_s < LAG_S
+    assert turns.are_short
 
 
 @pytest.mark.fault(42)
-async def test_who_answers_for_ever_is_ended_by_size_or_clock_and_keeps_its_text(call, lag):
-    called = await call(endless(1), timeout_s=5)
+async def test_who_answers_for_ever_is_ended_by_size_and_keeps_its_text(call, turns):
+    called = await call(endless(1))
     assert called.verdict.fault is not None
-    assert called.verdict.fault.error_class in {"invalid", "timeout"}
-    assert intake.TEXT_CHARS_MAX // 8 < len(called.text) <= intake.TEXT_CHARS_MAX + 65536
-    assert called.duration_ms < 6000
-    assert lag.worst_s < LAG_S
+    assert called.verdict.fault.error_class == "invalid"
+    assert intake.TEXT_CHARS_MAX < len(called.text) <= intake.TEXT_CHARS_MAX + REST_BYTES_MAX + READ_BYTES
+    assert turns.are_short
 
 
-async def test_floods_starve_nobody_and_all_of_them_end_in_time(call, lag):
-    gaps_s, last_s = [], [0.0]
-
-    def on_piece(_text):
-        now_s = time.monotonic()
-        gaps_s.append(now_s - last_s[0])
-        last_s[0] = now_s
-
-    begun_s = time.monotonic()
+async def test_floods_starve_nobody_and_all_of_them_end(call, turns, soon):
+    """Somebody says eight words while others flood: who floods on standard error floods until he is told to stop."""
+    cancelled = asyncio.Event()
     drip = PlatformSettings(kind="command", argv=("sh", "-c", "while :; do echo y; done"))
-    floods = [asyncio.ensure_future(call(of, timeout_s=3)) for of in (endless(1), endless(2), endless(1), endless(2), drip)]
-    ticked = await call(python(TICKS), on_piece=on_piece)
-    ended = await asyncio.gather(*floods)
-    assert time.monotonic() - begun_s < 4
+    of = (endless(1), endless(2), endless(1), endless(2), drip)
+    floods = [asyncio.ensure_future(call(flood, cancelled=cancelled)) for flood in of]
+    await soon(lambda: turns.bytes_read > 5 * READ_BYTES)
+    before = turns.bytes_read
+    ticked = await call(python(TICKS))
     assert (ticked.verdict.ok, ticked.text.split()) == (True, [*"01234567"])
-    assert max(gaps_s[1:]) < 1
-    assert all(one.verdict.fault.error_class in {"timeout", "invalid"} for one in ended)
-    assert lag.worst_s < LAG_S
+    assert turns.bytes_read > before
+    assert not any(floods[place].done() for place in (1, 3))
+    cancelled.set()
+    ended = await asyncio.gather(*floods)
+    assert {one.verdict.fault.error_class for one in ended} <= {"cancelled", "invalid"}
+    assert {ended[place].verdict.fault.error_class for place in (1, 3)} == {"cancelled"}
+    assert turns.are_short
+
+
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+async def test_floods_together_take_a_quarter_of_the_loop(count, monkeypatch):
+    """Each is read as soon as it may be, and each reading takes 2 ms: the rest of the time is left to others."""
+    clock, made = Clock(), [Pipe() for _ in range(count)]
+    monkeypatch.setattr(pipes, "time", clock)
+    due_s, begun_s, busy_s = dict.fromkeys(made, clock.now_s), clock.now_s, 0.0
+    while clock.now_s < begun_s + 20:
+        pipe = min(due_s, key=due_s.__getitem__)
+        clock.now_s = at_s = max(clock.now_s, due_s[pipe])
+        clock.now_s += 0.002
+        busy_s += 0.002
+        due_s[pipe] = clock.now_s + max(pipe.drain._paid_off_in_s(at_s), 0.0)
+    share = busy_s / (clock.now_s - begun_s)
+    assert 0.9 * pipes.SHARE < share < 1.1 * pipes.SHARE
+    for pipe in made:
+        pipe.drain.close()
+        os.close(pipe.theirs)
 
 
 async def test_text_may_be_wrapped_but_not_be_too_long(call, monkeypatch):
     monkeypatch.setattr(intake, "TEXT_CHARS_MAX", 1000)
-    called = await call(python("print('x' * 1001, flush=True)\ntime.sleep(9)"))
+    called = await call(python("print('x' * 1001, flush=True)\ntime.sleep(60)"))
     assert called.verdict.fault is not None
-    assert (called.verdict.fault.error_class, called.duration_ms < 5000) == ("invalid", True)
+    assert called.verdict.fault.error_class == "invalid"
     assert "wrote too much" in called.verdict.fault.message
 
 
@@ -136,7 +183,7 @@ async def test_nothing_is_read_while_what_came_is_not_worked_off(soon):
     pipe.held.set_result(None)
     await soon(lambda: pipe.read == [b"first", b"second"])
     os.close(pipe.theirs)
-    await asyncio.wait_for(pipe.drain.closed, 1)
+    await asyncio.wait_for(pipe.drain.closed, 25)
 
 
 async def test_what_was_held_back_is_read_at_the_end_and_nothing_is_read_later(soon):
@@ -193,13 +240,13 @@ class SlowLog(MemoryLog):
 
 
 def attempt(log, settings):
-    started = TaskStarted(id="s1", chain="c", task="t", attempt=1, platform="p", seq=7, timeout_s=10)
+    started = TaskStarted(id="s1", chain="c", task="t", attempt=1, platform="p", seq=7, timeout_s=25)
     return AttemptCall(log, COMMAND, settings, os.environ, started)
 
 
 async def test_a_bus_that_takes_no_live_text_holds_the_program_back(soon):
     log = SlowLog(MemoryStore())
-    flood = python("import os\nfor _ in range(40): os.write(1, b'x' * 65536)")
+    flood = python("import os\nfor _ in range(12): os.write(1, b'x' * 65536)")
     ask = Ask(platform="p", settings=flood, model="", prompt="", task=TaskSubmitted())
     made = asyncio.ensure_future(attempt(log, flood).make(ask, asyncio.Event(), asyncio.Event()))
     await soon(lambda: log.waiting > attempt_call.AHEAD_CHARS)
@@ -207,4 +254,4 @@ async def test_a_bus_that_takes_no_live_text_holds_the_program_back(soon):
     assert log.waiting < 2 * attempt_call.AHEAD_CHARS + 65536
     log.let.set()
     outcome = await made
-    assert (outcome.verdict.ok, len(outcome.text), log.said) == (True, 40 * 65536, 40 * 65536)
+    assert (outcome.verdict.ok, len(outcome.text), log.said) == (True, 12 * 65536, 12 * 65536)

@@ -66,7 +66,7 @@ def patrol(tape):
     ],
 )
 async def test_each_thing_that_can_happen_to_a_log_is_told_by_its_own_error(patrol, now, kind, words):
-    wrong = await asyncio.wait_for(patrol(BEGIN, now).run(), 5)
+    wrong = await asyncio.wait_for(patrol(BEGIN, now).run(), 25)
     assert (type(wrong), wrong.exit_code) == (kind, 8)
     assert words in str(wrong)
 
@@ -92,9 +92,9 @@ async def changed(account):
     link = await nats.connect(account.url, user=account.user, password=account.password)
 
     async def change(**settings):
-        info = json.loads((await link.request("$JS.API.STREAM.INFO.FAREBOX", b"", timeout=5)).data)
+        info = json.loads((await link.request("$JS.API.STREAM.INFO.FAREBOX", b"", timeout=25)).data)
         config = json.dumps({**info["config"], **settings}).encode()
-        done = json.loads((await link.request("$JS.API.STREAM.UPDATE.FAREBOX", config, timeout=5)).data)
+        done = json.loads((await link.request("$JS.API.STREAM.UPDATE.FAREBOX", config, timeout=25)).data)
         assert "error" not in done, done
 
     yield change
@@ -103,7 +103,7 @@ async def changed(account):
 
 async def wait_for_its_end(engine):
     with pytest.raises(LogDamaged) as ended:
-        await asyncio.wait_for(engine.wait(), 10)
+        await asyncio.wait_for(engine.wait(), 25)
     assert ended.value.exit_code == 8
     assert engine._follower._closed, "nothing is decided any more"
     return ended.value

@@ -17,7 +17,7 @@ from farebox.posting import say_first
 INLINE = PlatformSettings(kind="rehearsal", billing="rehearsal", options={"wire": "inline"})
 
 
-async def _read(log, until, timeout_s=15):
+async def _read(log, until, timeout_s=25):
     """Read the log until `until(facts)`; what nobody can read is left out."""
     facts = []
     reading = log.follow(1)
@@ -154,7 +154,7 @@ async def test_promise_5_the_log_answers_what_was_done_not_a_consumers_position(
     tape.store._durables.clear()
     await engines.make(tape.log(), {"first": settings})
     durable = tape.store.durable("adapter-first")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         while durable._held or durable._seen < len(tape.store.facts):
             await asyncio.sleep(0.01)
     assert len(tape.store.facts) == facts

@@ -18,7 +18,7 @@ ENTRY = Entry("farebox.log.client.submitted.-.c.t", b'{"id":"f5"}')
 
 
 async def seen_at(folder, seq):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         while witness.read(folder).seq != seq:
             await asyncio.sleep(0.01)
 
