@@ -153,9 +153,10 @@ class QuotaWarned(Fact, frozen=True, kw_only=True, tag="QuotaWarned"):
 
     platform: str
     quota: str = ""
+    window: str = ""
     unit: Unit = "requests"
-    used: Usd = "0"
-    limit: Usd = "0"
+    used: Count | Usd = 0
+    limit: Count | Usd = 0
     resets_at_ms: Millis | None = None
     evidence: str = ""
 
