@@ -1,6 +1,8 @@
 """What competing consumers may rely on, in every world."""
 
 import asyncio
+import contextlib
+import itertools
 
 import pytest
 
@@ -26,6 +28,38 @@ class Hands:
         with pytest.raises(TimeoutError):
             await self.next(wait_s)
 
+    async def empty(self, wait_s):
+        """Take and ack what comes until nothing does for so long."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await (await self.next(wait_s)).ack()
+
+
+class Holder:
+    """Who held a fact longer than the ack wait, because the machine stood still, has lost it: that proves nothing."""
+
+    def __init__(self, world, log):
+        self._world, self._log = world, log
+        self.since_s = self._now_s()
+
+    @staticmethod
+    def _now_s():
+        return asyncio.get_running_loop().time()
+
+    async def was_in_time(self):
+        """Whether the server had heard all that was said when the ack wait could not be over yet; it begins anew."""
+        await self._log.position()  # the same connection: what was said before it was heard before it
+        since_s, self.since_s = self.since_s, self._now_s()
+        return self.since_s - since_s < self._world.ack_wait_s * 0.9
+
+
+async def seen(world, hands, once):
+    """Try `once(task)` with other tasks until it could be seen, which it says."""
+    for number in itertools.count():
+        if await once(f"t{number}"):
+            return
+        await hands.empty(world.ack_wait_s * 2)
+
 
 def reserved(entry, *tasks, platform="openai"):
     return [entry(f"quota.reserved.{platform}.c.{task}", task.encode()) for task in tasks]
@@ -47,56 +81,99 @@ async def test_each_reserved_task_of_the_platform_is_handed_out_with_its_sequenc
 async def test_what_nobody_acked_is_handed_out_again_and_counts_its_tries(world, log, entry):
     hands = Hands()
     await log.consume("adapter-openai", hands)
-    await log.append(reserved(entry, "t"))
-    first, again = await hands.next(), await hands.next(world.ack_wait_s * 5)
-    assert (first.tries, again.tries) == (1, 2)
-    assert again.stored == first.stored
-    await again.ack()
-    await hands.quiet(world.ack_wait_s * 1.6)
+
+    async def once(task):
+        holder = Holder(world, log)
+        await log.append(reserved(entry, task))
+        first = await hands.next()
+        again = await hands.next()
+        assert (first.tries, again.tries) == (1, 2)
+        assert again.stored == first.stored
+        holder.since_s += world.ack_wait_s
+        await again.ack()
+        if await holder.was_in_time():
+            await hands.quiet(world.ack_wait_s * 1.6)
+            return True
+        return False
+
+    await seen(world, hands, once)
 
 
 async def test_a_late_ack_still_counts(world, log, entry):
     hands = Hands()
     await log.consume("adapter-openai", hands)
-    await log.append(reserved(entry, "t"))
-    first = await hands.next()
-    await hands.next(world.ack_wait_s * 5)
-    await first.ack()
-    await hands.quiet(world.ack_wait_s * 1.6)
+
+    async def once(task):
+        holder = Holder(world, log)
+        await log.append(reserved(entry, task))
+        first = await hands.next()
+        await hands.next()
+        holder.since_s += world.ack_wait_s
+        await first.ack()
+        if await holder.was_in_time():
+            await hands.quiet(world.ack_wait_s * 1.6)
+            return True
+        return False
+
+    await seen(world, hands, once)
 
 
 @pytest.mark.fault(22)
 async def test_a_nak_brings_it_back_after_the_delay_and_not_before(world, log, entry):
     hands = Hands()
     await log.consume("adapter-openai", hands)
-    await log.append(reserved(entry, "t"))
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
-    await (await hands.next()).nak(world.ack_wait_s * 2)
-    again = await hands.next()
-    assert loop.time() - began_s > world.ack_wait_s * 1.9
-    assert again.tries == 2
-    await again.ack()
+
+    async def once(task):
+        holder = Holder(world, log)
+        await log.append(reserved(entry, task))
+        await (await hands.next()).nak(world.ack_wait_s * 2)
+        if not await holder.was_in_time():
+            return False
+        await hands.quiet(world.ack_wait_s)
+        again = await hands.next()
+        assert again.tries == 2
+        await again.ack()
+        return True
+
+    await seen(world, hands, once)
 
 
 async def test_progress_keeps_it_with_its_holder(world, log, entry):
     hands = Hands()
     await log.consume("adapter-openai", hands)
-    await log.append(reserved(entry, "t"))
-    held = await hands.next()
-    for _ in range(5):
-        await held.progress()
-        await hands.quiet(world.ack_wait_s / 3)
-    await held.ack()
-    await hands.quiet(world.ack_wait_s * 1.4)
+
+    async def once(task):
+        holder = Holder(world, log)
+        await log.append(reserved(entry, task))
+        held = await hands.next()
+        for _ in range(5):
+            await held.progress()
+            if not await holder.was_in_time():
+                return False
+            await asyncio.sleep(world.ack_wait_s / 3)
+        await held.ack()
+        if not await holder.was_in_time():
+            return False
+        await hands.quiet(world.ack_wait_s * 1.4)
+        return True
+
+    await seen(world, hands, once)
 
 
 async def test_a_terminated_fact_never_comes_back(world, log, entry):
     hands = Hands()
     await log.consume("adapter-openai", hands)
-    await log.append(reserved(entry, "t"))
-    await (await hands.next()).term("poison: it crashes\r\nevery hand")
-    await hands.quiet(world.ack_wait_s * 1.6)
+
+    async def once(task):
+        holder = Holder(world, log)
+        await log.append(reserved(entry, task))
+        await (await hands.next()).term("poison: it crashes\r\nevery hand")
+        if await holder.was_in_time():
+            await hands.quiet(world.ack_wait_s * 1.6)
+            return True
+        return False
+
+    await seen(world, hands, once)
 
 
 @EVERYWHERE
@@ -108,7 +185,7 @@ async def test_competing_consumers_share_the_work_and_nothing_is_done_twice(worl
     async def work(hands):
         while True:
             held = await hands.held.get()
-            done.append(held.stored.body)
+            done.append((held.stored.body, held.tries))
             await held.ack()
 
     for log, hands in ((one, left), (two, right)):
@@ -116,14 +193,13 @@ async def test_competing_consumers_share_the_work_and_nothing_is_done_twice(worl
     workers = [asyncio.ensure_future(work(hands)) for hands in (left, right)]
     await asyncio.gather(*(one.append(reserved(entry, f"t{n}")) for n in range(60)))
     async with asyncio.timeout(25):
-        while len(done) < 60:
+        while len({body for body, _ in done}) < 60:
             await asyncio.sleep(0.01)
+    await asyncio.sleep(world.ack_wait_s * 1.3)
     for worker in workers:
         worker.cancel()
-    assert len(set(done)) == 60
-    await left.quiet(world.ack_wait_s * 1.3)
-    assert right.held.empty()
-    assert len(done) == 60
+    given = [body for body, tries in done if tries == 1]  # a second time only if a machine stood still for the ack wait
+    assert (len(given), len(set(given))) == (60, 60)
 
 
 async def test_what_a_closed_consumer_held_goes_to_another(world, entry):
@@ -135,7 +211,7 @@ async def test_what_a_closed_consumer_held_goes_to_another(world, entry):
     await subscription.close()
     await subscription.close()
     await two.consume("adapter-openai", right)
-    assert (await right.next(world.ack_wait_s * 6)).stored.body == b"t"
+    assert (await right.next()).stored.body == b"t"
     assert left.held.empty()
 
 
