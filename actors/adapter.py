@@ -78,6 +78,7 @@ def _begin(state: Attempt, reserved: QuotaReserved) -> Said | None:
         on_interrupt=reserved.on_interrupt,
         worktree=f"{reserved.task}-{reserved.attempt}" if state.submitted.worktree else "",
         input_tokens_estimate=_input_tokens(state.submitted),
+        output_tokens_max=reserved.output_tokens_max if state.submitted.max_tokens is None else None,
     )
 
 
@@ -224,15 +225,21 @@ def evolve(
 
 
 def perform(state: Attempt, started: TaskStarted, settings: PlatformSettings) -> Ask:
-    """Return what to ask the platform, now that the intent is in the log. Files and context are framed into the prompt."""
+    """Return what to ask the platform, now that the intent is in the log. Files and context are framed into the prompt.
+
+    Where money is bounded, so is the answer: what was reserved for it would not hold otherwise.
+    """
     assert state.submitted is not None, "an attempt starts only with its submission"
+    task = state.submitted
+    if started.output_tokens_max:
+        task = msgspec.structs.replace(task, max_tokens=started.output_tokens_max)
     return Ask(
         platform=started.platform,
         settings=settings,
         model=started.model,
-        prompt=framed(state.submitted),
-        system=state.submitted.system,
-        task=state.submitted,
+        prompt=framed(task),
+        system=task.system,
+        task=task,
     )
 
 

@@ -93,7 +93,8 @@ def evolve(state: Cost, fact: PriceListAdopted | SettingsAdopted | TaskSubmitted
 
 def _start(state: Cost, started: TaskStarted) -> None:
     known = state.open.get(_task(started), Open())
-    state.open[_task(started)] = Open(started.attempt, known.output_tokens_max, started.input_tokens_estimate, started.model)
+    longest = started.output_tokens_max or known.output_tokens_max
+    state.open[_task(started)] = Open(started.attempt, longest, started.input_tokens_estimate, started.model)
 
 
 def _end(state: Cost, ended: Ended) -> None:

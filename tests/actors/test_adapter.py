@@ -68,6 +68,15 @@ def test_a_reservation_is_answered_with_the_intent_to_start():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("asked", "bounded"), [(None, 50), (20, 20)])
+def test_an_answer_under_a_budget_is_bounded_unless_its_task_says_how_long_it_may_be(asked, bounded):
+    submitted = msgspec.structs.replace(SUBMITTED, max_tokens=asked)
+    held = reserved(submission_sha256=submission_sha256(submitted), output_tokens_max=50)
+    before = state(held, submitted)
+    (said,) = adapter.decide(before, held)
+    assert adapter.perform(before, said, PlatformSettings(kind="rehearsal")).task.max_tokens == bounded
+
+
 def test_a_cancelled_task_ends_before_it_starts_and_costs_nothing():
     (said,) = adapter.decide(state(reserved(), SUBMITTED, TaskCancelRequested(chain="c", task="t")), reserved())
     assert (type(said), said.status, said.charged, said.cause) == (TaskCompleted, "cancelled", "none", "res1")

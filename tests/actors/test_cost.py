@@ -183,6 +183,11 @@ def test_a_lost_call_without_bounds_may_have_cost_anything(facts: list[Fact]) ->
     assert (said.status, said.paid_usd) == ("possible", None)
 
 
+def test_a_lost_call_whose_answer_was_bounded_by_its_budget_is_bounded_too() -> None:
+    said = answer(prices(), submitted(None), started(output_tokens_max=submitted().max_tokens), lost())
+    assert (said.status, said.paid_usd) == ("possible", "0.002")
+
+
 def test_a_lost_call_on_a_plan_costs_no_money() -> None:
     said = answer(prices(), submitted(), started(), lost(billing="plan"))
     assert (said.status, said.paid_usd, said.plan_value_usd) == ("possible", "0", "0.002")

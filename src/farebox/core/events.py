@@ -177,7 +177,8 @@ class QuotaLearned(Fact, frozen=True, kw_only=True, tag="QuotaLearned"):
 class TaskStarted(Fact, frozen=True, kw_only=True, tag="TaskStarted"):
     """The intent, in the log before money is spent; its own sequence is the epoch of the attempt. Said by the adapter.
 
-    `worktree` is the folder of the git worktree that this attempt is about to get for itself.
+    `worktree` is the folder of the git worktree that this attempt is about to get for itself. `output_tokens_max` bounds the
+    answer where its money is bounded and the task itself says nothing.
     """
 
     platform: str
@@ -189,6 +190,7 @@ class TaskStarted(Fact, frozen=True, kw_only=True, tag="TaskStarted"):
     on_interrupt: OnInterrupt = "retry"
     worktree: str = ""
     input_tokens_estimate: Count | None = None
+    output_tokens_max: Count | None = None
 
 
 class ChunkStreamed(Fact, frozen=True, kw_only=True, tag="ChunkStreamed"):

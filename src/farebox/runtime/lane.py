@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from farebox.core.events import (
     Fact,
     LateResult,
     QuotaReserved,
+    QuotaSettled,
     TaskCancelRequested,
     TaskStarted,
     TaskSubmitted,
@@ -33,6 +35,8 @@ PAUSE_S = 0.5
 """Pause before an append or a reading whose outcome is unknown is tried again."""
 PARKED_S = 600.0
 """Pause before a reservation is handed out again of whose task a later farebox said what this one cannot read."""
+FRESH_MS = 60_000
+"""So young a reservation is surely not given up; quota waits ten times as long."""
 REASON_CHARS = 4000
 TOKENS = ("started", "completed", "failed", "interrupted")
 
@@ -108,6 +112,19 @@ class Lane:
     async def cancelled(self, chain: str, task: str) -> bool:
         """Say whether somebody asked for the end of the task. Raises what reading raises."""
         return await self._log.last(subjects.exact("client", "cancel_requested", chain, task)) is not None
+
+    async def is_over(self, reserved: QuotaReserved) -> bool:
+        """Whether quota gave the reservation up because nobody began it in time: then it must not be called any more.
+
+        Asked after the start stands in the log. Quota gives up none that is younger than minutes, so only an old one is
+        looked up, by the clock of this machine.
+        """
+        if abs(time.time() * 1000 - reserved.at_ms) < FRESH_MS:
+            return False
+        subject = subjects.exact("quota", "settled", *reserved.key, self._platform)
+        last = await self.patiently(lambda: self._log.last(subject))
+        found = None if last is None else wire.decode(last.subject, last.body, last.seq, last.at_ms)
+        return isinstance(found, QuotaSettled) and found.expired and found.attempt == reserved.attempt
 
     async def append(self, fact: Fact, expected: int) -> int:
         """Append one fact under the lane's fence. An unknown outcome is read back, never guessed."""

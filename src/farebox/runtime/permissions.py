@@ -195,8 +195,8 @@ def _tokens(*tokens: str) -> tuple[str, ...]:
 
 
 def _given(lane: str) -> tuple[str, ...]:
-    """What was reserved in a lane: after a restart its adapter looks what was in its hands."""
-    return tuple(_pattern(row, lane) for row in TABLE if row.token == "reserved")
+    """What was reserved in a lane, and what quota booked as over: its adapter looks what is in its hands."""
+    return tuple(_pattern(row, lane) for row in TABLE if row.token in {"reserved", "settled"})
 
 
 def _pattern(row: Row, lane: str, root: str = LOG) -> str:

@@ -308,6 +308,8 @@ class Worker:
             ask = self._adapter.perform(whole, started, self._settings)
             if self._stopping.is_set():
                 return call.unsent("The engine stopped before the call.", "crashed")
+            if await self._lane.is_over(state.reserved):
+                return call.unsent("Not sent: it was begun so late that its capacity had been given to others.", "crashed")
             await self._spool.mark_sending(key, running.promise)
         except OSError as error:
             return call.unsent(f"Not sent, the spool cannot be written: {error}", "crashed")
