@@ -21,6 +21,8 @@ CALENDAR: dict[str, int] = {"minute": 60, "hour": 3600, "day": 86_400, "week": 6
 """Windows that turn with the clock of their zone, and about how long they are (seconds)."""
 FOR_EVER = "all"
 """The window of a budget that never turns."""
+UNTOLD = "window"
+"""The window of which its provider told when it turns, but not how long it is."""
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)\Z", re.ASCII)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 WINDOW_S_MAX = 366 * 86_400
@@ -62,7 +64,7 @@ class BudgetSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 def window_s(window: str) -> int:
     """Return about how many seconds a window lasts; 0 for one that never turns. Raises BadInput for an unknown one."""
-    if window == FOR_EVER:
+    if window in {FOR_EVER, UNTOLD}:
         return 0
     if window in CALENDAR:
         return CALENDAR[window]
@@ -75,7 +77,9 @@ def window_s(window: str) -> int:
 
 
 def window_name(seconds: int) -> str:
-    """Return the one name of a window of so many seconds, as providers report it: 18000 is `5h`, 604800 is `week`."""
+    """Return the one name of a window of so many seconds, as providers report it: 18000 is `5h`, 604800 is `week`, 0 untold."""
+    if seconds == 0:
+        return UNTOLD
     for name, length in CALENDAR.items():
         if seconds == length:
             return name
@@ -85,7 +89,7 @@ def window_name(seconds: int) -> str:
 
 def canonical_window(window: str) -> str:
     """Return the one name of a window as a person writes it: `7d` is `week`, `60m` is `hour`. Raises BadInput."""
-    return window if window == FOR_EVER or window in CALENDAR else window_name(window_s(window))
+    return window if window in {FOR_EVER, UNTOLD, *CALENDAR} else window_name(window_s(window))
 
 
 def kind_of(window: str, kind: Literal["fixed", "rolling"] | None) -> Literal["fixed", "rolling"]:

@@ -44,6 +44,7 @@ class StandIn:
         books: Path | None = None,
         prices: Mapping[str, Price] | None = None,
         requests_max: int = 10_000,
+        window_s: int = WINDOW_S,
         tokens_max: int = 1_000_000,
         retry_after_s: float = 1.0,
         host: str = "127.0.0.1",
@@ -55,7 +56,7 @@ class StandIn:
         self.url = ""
         self._models, self._seed, self._faults, self._delay_ms = models, seed, faults or Faults(), delay_ms
         self._key, self._requests_max, self._tokens_max, self._host = key, requests_max, tokens_max, host
-        self._retry_after_s = retry_after_s
+        self._retry_after_s, self._window_s = retry_after_s, window_s
         self._attempts: dict[str, int] = {}
         self._window, self._in_window = 0, 0
         self._server: asyncio.Server | None = None
@@ -163,7 +164,7 @@ class StandIn:
 
     def _take_turn(self) -> bool:
         """Count a request in its window; True when the window is full."""
-        window = int(time.time()) // WINDOW_S
+        window = int(time.time()) // self._window_s
         if window != self._window:
             self._window, self._in_window = window, 0
         self._in_window += 1
@@ -171,7 +172,7 @@ class StandIn:
 
     def _headers(self) -> list[tuple[str, str]]:
         """Return what every answer tells: the date, and how much of the window is left."""
-        left, reset_s = max(self._requests_max - self._in_window, 0), WINDOW_S - int(time.time()) % WINDOW_S
+        left, reset_s = max(self._requests_max - self._in_window, 0), self._window_s - int(time.time()) % self._window_s
         return [
             ("date", formatdate(usegmt=True)),
             ("x-ratelimit-limit-requests", str(self._requests_max)),
