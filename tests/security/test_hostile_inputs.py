@@ -136,7 +136,7 @@ async def ask(url):
     asked = Ask(platform="far", settings=settings, model="m", prompt="p", task=TaskSubmitted(chain="c", task="t", prompt="p"))
     kind = KINDS["compatible"]
     called = await caller.call(
-        kind.ask(asked), kind.reader(asked), timeout_s=20, first_byte_timeout_s=10, idle_timeout_s=10,
+        kind.ask(asked), kind.reader(asked), timeout_s=25, first_byte_timeout_s=25, idle_timeout_s=25,
         on_piece=lambda _piece: None, cancelled=asyncio.Event(), environ={},
     )  # fmt: skip
     await caller.close()

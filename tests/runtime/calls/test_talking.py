@@ -55,7 +55,7 @@ class Parrot:
 async def talk(reader, *, script=TALK, first=b'"a"\n', cancelled=None, on_piece=lambda _text: None):
     return await caller.call(
         ProcessCall(argv=(sys.executable, "-S", "-c", script), stdin=first, talks=True),
-        reader, timeout_s=20, first_byte_timeout_s=10, idle_timeout_s=10, on_piece=on_piece,
+        reader, timeout_s=25, first_byte_timeout_s=25, idle_timeout_s=25, on_piece=on_piece,
         cancelled=cancelled or asyncio.Event(), environ=os.environ,
     )  # fmt: skip
 
@@ -123,7 +123,7 @@ async def run(process_call, call):
         defaults={},
     )  # type: ignore[arg-type]  only asked
     return await caller.call(
-        kind.ask(None), kind.reader(None), timeout_s=20, first_byte_timeout_s=10, idle_timeout_s=10,
+        kind.ask(None), kind.reader(None), timeout_s=25, first_byte_timeout_s=25, idle_timeout_s=25,
         on_piece=lambda _text: None, cancelled=asyncio.Event(), environ=os.environ,
     )  # fmt: skip
 
