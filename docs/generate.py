@@ -26,93 +26,26 @@ from farebox.cli import options
 from farebox.cli.app import COMMANDS, build
 from farebox.core import events, money, subjects, terms
 from farebox.core.ids import Id
-from farebox.core.settings import PlatformSettings, Settings
+from farebox.core.settings import NAMED, Settings
 
 HERE = Path(__file__).parent
 GENERATED = "<!-- Made by docs/generate.py from the code. Do not edit: change the code and run it again. -->\n\n"
 Rows = Iterable[Sequence[str]]
 
-SETTINGS_SAID: dict[str, str] = {
-    "engine.discover": "`false`: only platforms that are written down are used, and those that a task asks for by name; "
-    "[none that need no settings](#platforms-that-need-no-settings).",
-    "engine.attempts_max": "All attempts of one task together.",
-    "engine.billed_attempts_max": "Attempts of one task that may have cost something; then it fails rather than pay again.",
-    "engine.retry_wait_max_s": "A platform that asks to wait longer than this is ruled out for the task.",
-    "engine.durability": "`always`: every fact is on disk before it counts. `100ms`: faster, at a price: "
-    "[operate](guides/operate.md#durability).",
-    "bus.server": "A NATS server that is already there, `nats://HOST:PORT`. Empty: the embedded engine.",
-    "bus.context": "A context of the nats CLI instead.",
-    "bus.user": "Who logs in.",
-    "bus.log_mib": "What the log may grow to, MiB: a smaller one is made larger when an engine starts, never smaller. 0: 10240 "
-    "when it is made, then as it is.",
-    "bus.replicas": "On so many servers of a cluster the log is kept (when it is made). 0: 3 in a cluster, else 1.",
-    "bus.nkey_file": "A file with the seed of an nkey (SU…), instead of a password; also `NATS_NKEY`.",
-    "bus.ca_file": "The authority that signed the server's certificate (PEM), if the system does not know it; also `NATS_CA`.",
-    "bus.cert_file": "The client's own certificate (PEM), for a server that wants one; also `NATS_CERT`.",
-    "bus.key_file": "The key to it (PEM), if it is not in the same file; also `NATS_KEY`.",
-    "bus.password_env": "The *name* of the environment variable that holds the password.",
-    "store.dir": "The folder of the embedded engine: log, views, keys, spool.",
-    "platforms.NAME.kind": "How it is spoken to: "
-    + ", ".join(f"`{kind.name}`" for kind in PLATFORMS)
-    + ", or what a plug-in brings.",
-    "platforms.NAME.enabled": "Whether it is used at all.",
-    "platforms.NAME.billing": "Who pays: `plan` a flat plan; `metered` you, per token; `free` nobody; "
-    "`rehearsal` nobody, because no model is behind it.",
-    "platforms.NAME.tier": "Order of use, 0 first. Unset: free and rehearsal 0, plan 1, metered 2.",
-    "platforms.NAME.url": "Where an HTTP platform listens, with `/v1` if it has one.",
-    "platforms.NAME.key_env": "The *name* of the environment variable that holds the key. Never the key.",
-    "platforms.NAME.argv": "The program to start and its arguments; `{model}` becomes the model's name.",
-    "platforms.NAME.models": "The models it has, where it cannot be asked.",
-    "platforms.NAME.model": "The model to use when a task names none.",
-    "platforms.NAME.price_model": "The name under which the price list knows its model, if it is another one.",
-    "platforms.NAME.limit": "Attempts that run there at once.",
-    "platforms.NAME.on_interrupt": "What follows an interrupted attempt that may have been charged: `retry`, `fail` or `ask`. "
-    "Unset: `ask` for programs and for tasks with 30 minutes or more, `retry` for all others.",
-    "platforms.NAME.first_byte_timeout_s": "So long may the first byte of an answer take.",
-    "platforms.NAME.idle_timeout_s": "So long may an answer fall silent.",
-    "platforms.NAME.open": "`false`: used only by tasks that ask for it by name.",
-    "platforms.NAME.options": "What only this kind knows, see below.",
-}
-"""One sentence for each setting; a test finds a setting without one."""
 
-OPTIONS_SAID: dict[str, str] = {
-    "stream": "`no` for servers that cannot stream.",
-    "max_tokens_field": "Which of the two names the server knows.",
-    "max_tokens": "The longest answer where the task does not say (default 16384): this API wants a number.",
-    "organization": "The organization that pays, where a key belongs to several.",
-    "project": "The project that pays, where a key belongs to several.",
-    "key_header": "Where the key goes: `api-key` for Azure.",
-    "insecure": "`yes` allows a key over plain http to another machine.",
-    "keep": "Names of environment variables that the program may see, with commas between them.",
-    "directory": "Where the program runs. Empty: where the engine runs; agents then run apart and without tools.",
-    "directories": "Where tasks may let the program [work on files](guides/agents.md), and below: whole paths, with commas.",
-    "worktrees": "Where git worktrees of tasks are made, a whole path. Unset: `farebox-worktrees` in the user's data folder.",
-    "mode": "`app-server` streams and tells quota; `exec` is the fallback, should an app-server not be understood.",
-    "system": "`lean`: few words of ours; `own`: what the program brings itself. Unset: `own` with a directory, else `lean`.",
-    "sandbox": "What the program may do in its directory, in its own words. Unset: `read-only`.",
-    "approvals": "Whether what it asks leave for in the middle of a turn is declined (unset) or accepted.",
-    "home": "The program's own home, whole path: one for each account. Unset: the user's.",
-    "allowed_tools": "The tools that may be used without asking, as the program writes them: `Read,Edit,Bash(git *)`.",
-    "permission_mode": "How the program asks before it does something. Nobody is there to answer it.",
-    "approval_mode": "How the program asks before it does something, in its own words. Nobody is there to answer it.",
-    "arguments": "More arguments for the program, as a shell would split them.",
-    "wire": "What the stand-in speaks: HTTP with streaming, a process with JSON lines, or computed inside the engine.",
-}
+def _beside(name: str) -> Any:
+    """Return a file that stands beside this one."""
+    spec = importlib.util.spec_from_file_location(f"farebox_docs_{name}", HERE / f"{name}.py")
+    assert spec is not None and spec.loader is not None, "it stands beside this file"  # noqa: PT018 - one fact
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-VARIABLES: tuple[tuple[str, str], ...] = (
-    (
-        "FAREBOX_HOME",
-        "The folder of the user's store and of the user's own `farebox.toml`. Wins over the system's usual places.",
-    ),
-    (
-        "FAREBOX_SECTION__KEY",
-        "Any setting above, e.g. `FAREBOX_ENGINE__DURABILITY=100ms`, `FAREBOX_PLATFORMS__OLLAMA__LIMIT=1`.",
-    ),
-    ("FAREBOX_SERVER, NATS_URL", "The server to use, when no `--server` is given."),
-    ("FAREBOX_CONTEXT, NATS_CONTEXT", "The nats CLI's context to use, when none is given."),
-    ("NATS_USER, NATS_PASSWORD", "Who logs in there, when nothing else says so."),
-    ("NO_COLOR, FORCE_COLOR, TERM=dumb", "Colours off, on, off."),
-)
+
+_SAID = _beside("settings_said")
+SETTINGS_SAID: dict[str, str] = _SAID.SETTINGS_SAID
+OPTIONS_SAID: dict[str, str] = _SAID.OPTIONS_SAID
+VARIABLES: tuple[tuple[str, str], ...] = _SAID.VARIABLES
 
 
 FACTS_BEGIN = """Everything that happens is one of these facts in the log, in the order a task meets them. `farebox schema`
@@ -127,7 +60,18 @@ ENVELOPE_END = """
 `seq` and `at_ms` are filled in by the reader: the sequence and the time (ms since 1970) of the stream. A written value is
 ignored. A client need not say `id`: a fact without one is called after its sequence.
 """
-VALUES = (terms.Ref, terms.FileInput, terms.Usage, terms.Fault, terms.CallRecord, terms.Candidate, terms.Rejected)
+VALUES = (
+    terms.Ref,
+    terms.FileInput,
+    terms.Usage,
+    terms.Fault,
+    terms.CallRecord,
+    terms.Candidate,
+    terms.Rejected,
+    terms.Constraints,
+    terms.Allowance,
+    terms.Take,
+)
 
 
 def events_page() -> str:
@@ -269,22 +213,23 @@ def _command(name: str, command_app: Any) -> str:
 
 
 SETTINGS_BEGIN = """In this order, the first wins: options of the command, `FAREBOX_SECTION__KEY` in the environment,
-`farebox.toml` of the project (this folder or the nearest above), the user's own `farebox.toml`, what is built in. An unknown
-key is refused with its file and the nearest known one.
+the limits that `farebox quota set` wrote (`limits.toml` beside the user's file), `farebox.toml` of the project (this folder or
+the nearest above), the user's own `farebox.toml`, what is built in. An unknown key is refused with its file and the nearest
+known one. Limits and policies are told with examples in [guides/quotas.md](guides/quotas.md).
 
-`[engine]` and `[platforms]` are adopted into the log (`SettingsAdopted`), so that a replay knows under which settings a task
-was routed. Passwords and keys are never settings: settings name the environment variable that holds them.
+`[engine]`, `[platforms]`, `[quotas]`, `[budgets]` and `[policies]` are adopted into the log (`SettingsAdopted`), so
+that a replay knows under which settings a task was routed. Passwords and keys are never settings: settings name the environment
+variable that holds them.
 """
 
 
 def settings_page() -> str:
     """Return the page of all settings."""
-    platform = ((f"platforms.NAME.{one.name}", one) for one in fields(PlatformSettings))
     sections = {
-        "engine": [(f"engine.{one.name}", one) for one in fields(Settings) if one.name != "platforms"],
+        "engine": [(f"engine.{one.name}", one) for one in fields(Settings) if one.name not in NAMED],
         "bus": [(f"bus.{one.name}", one) for one in fields(config.Bus)],
         "store": [(f"store.{one.name}", one) for one in fields(config.StorePlace)],
-        "platforms.NAME": list(platform),
+        **{f"{section}.NAME": _of_each(section, kind) for section, kind in NAMED.items()},
     }
     parts = [f"# Settings\n\n{GENERATED}{SETTINGS_BEGIN}"]
     for section, rows in sections.items():
@@ -295,6 +240,10 @@ def settings_page() -> str:
         parts.append(f"\n## [{section}]\n\n{table}")
     parts += [_options_part(), _built_in_part(), "\n## Environment\n\n", _table(("variable", "means"), VARIABLES)]
     return "".join(parts)
+
+
+def _of_each(section: str, kind: type[msgspec.Struct]) -> list[tuple[str, FieldInfo]]:
+    return [(f"{section}.NAME.{one.name}", one) for one in fields(kind)]
 
 
 def _options_part() -> str:
@@ -341,11 +290,7 @@ def errors_page() -> str:
 
 def platforms_page() -> str:
     """Return the page about platforms, which a file beside this one writes."""
-    spec = importlib.util.spec_from_file_location("farebox_docs_platforms", HERE / "platforms_page.py")
-    assert spec is not None and spec.loader is not None, "it stands beside this file"  # noqa: PT018 - one fact
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return f"# Platforms\n\n{GENERATED}{module.page()}"
+    return f"# Platforms\n\n{GENERATED}{_beside('platforms_page').page()}"
 
 
 def error_titles() -> dict[str, str]:

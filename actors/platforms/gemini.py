@@ -22,6 +22,7 @@ from actors.platforms.gemini_quota import error_object
 from farebox.core.errors import BadSettings
 from farebox.core.events import PlatformReported
 from farebox.core.platform import Ask, HttpCall, PlatformKind, Probe, ProbeAnswer, Reader
+from farebox.core.quotas import QuotaSettings
 from farebox.core.settings import PlatformSettings
 
 OPTIONS = {"stream": ("yes", "no"), "insecure": ("yes", "no")}
@@ -149,4 +150,15 @@ GEMINI = PlatformKind(
     read_probe=read_models,
     check=check,
     defaults={"gemini": PlatformSettings(kind="gemini", billing="metered", url=URL, key_env="GEMINI_API_KEY", limit=2)},
+    quotas={
+        "gemini-free-day": QuotaSettings(
+            platform="gemini",
+            window="day",
+            limit=250,
+            zone="America/Los_Angeles",
+            billing="free",
+            source="published",
+            said="free tier, Flash models: ai.google.dev rate limits, 2026-11",
+        )
+    },
 )

@@ -26,6 +26,7 @@ from actors.platforms.gemini_lines import GeminiLinesReader
 from farebox.core.errors import BadSettings
 from farebox.core.events import PlatformReported
 from farebox.core.platform import SCRATCH, Ask, PlatformKind, Probe, ProbeAnswer, ProcessCall, Reader
+from farebox.core.quotas import QuotaSettings
 from farebox.core.settings import PlatformSettings
 
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -207,4 +208,15 @@ GEMINI_CLI = PlatformKind(
     read_probe=read_program,
     check=check,
     defaults={"gemini-cli": PlatformSettings(kind="gemini-cli", billing="plan", limit=2)},
+    quotas={
+        "gemini-cli-day": QuotaSettings(
+            platform="gemini-cli",
+            window="day",
+            limit=1500,
+            kind="rolling",  # nobody says when the day turns; this holds whenever it does
+            billing="plan",
+            source="published",
+            said="Code Assist Standard (Enterprise 2000): quota-and-pricing.md of gemini-cli 0.61.0, 2026-11",
+        )
+    },
 )

@@ -1,71 +1,37 @@
-"""Settings: flags, then FAREBOX_SECTION__KEY, then farebox.toml of the project, then the user's, then what is built in.
+"""Settings: flags, then FAREBOX_SECTION__KEY, then limits set by command, then farebox.toml of the project, then the user's,
+then what is built in.
 
 The part that actors may know becomes `core.settings.Settings` and is adopted into the log; the rest (`Edge`) stays on this
 machine. Every value knows where it came from.
-"""
+"""  # noqa: D205
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from farebox.core import ids
-from farebox.core.errors import BadInput, BadSettings
+from farebox import layers
+from farebox.core.errors import BadSettings
 from farebox.core.settings import PlatformSettings, Settings
+from farebox.layers import BUILT_IN, Layer, Value
 from farebox.nearest import did_you_mean
+from farebox.sections import Bus, StorePlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from farebox.core.platform import PlatformKind
 
+__all__ = ["BUILT_IN", "Bus", "Config", "StorePlace", "home", "limits_file", "load", "platform_kinds", "user_file"]
 FILE = "farebox.toml"
-PREFIX = "FAREBOX_"
-BUILT_IN = "built in"
-LOG_MIB_MAX = 16 * 1024 * 1024
-"""16 TiB: more is a slip of the pen."""
-
-
-class Bus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[bus]`: where the log is, when it is not the embedded one. `password_env` names a variable, never the password.
-
-    The files are named by their paths: a seed instead of a password, and what TLS needs (all PEM).
-
-    `replicas` counts when the log is made: on so many servers of a cluster; 0 stands for 3 there and 1 on a single server.
-    `log_mib` is what the log may grow to: a smaller one is made larger when an engine starts, a larger one stays as it is.
-    """
-
-    server: str = ""
-    context: str = ""
-    user: str = ""
-    password_env: str = ""
-    nkey_file: str = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    replicas: Literal[0, 1, 3, 5] = 0
-    log_mib: Annotated[int, msgspec.Meta(ge=0, le=LOG_MIB_MAX)] = 0
-
-
-class StorePlace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[store]`: the folder of the embedded engine."""
-
-    dir: str = ""
-
-
-ENGINE_KEYS: tuple[str, ...] = tuple(name for name in Settings.__struct_fields__ if name != "platforms")
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "engine": ENGINE_KEYS,
-    "bus": Bus.__struct_fields__,
-    "store": StorePlace.__struct_fields__,
-}
+LIMITS_FILE = "limits.toml"
+"""Beside the user's own file: what `farebox quota set` wrote."""
+LIMITS = ("quotas", "budgets")
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -78,17 +44,6 @@ class Config(Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     flags: dict[str, Any] = {}
     file: str = ""
-
-
-class Value(Struct, frozen=True):
-    """One value as found, with its origin."""
-
-    value: Any
-    origin: str
-
-
-Layer = dict[str, Value]
-"""Values by dotted key: `engine.durability`, `platforms.ollama.url`."""
 
 
 def home(environment: Mapping[str, str] = os.environ) -> Path:
@@ -111,6 +66,11 @@ def user_file(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(platformdirs.user_config_dir("farebox")) / FILE
 
 
+def limits_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the place of the limits that were set by command."""
+    return user_file(environment).with_name(LIMITS_FILE)
+
+
 def project_file(folder: Path) -> Path | None:
     """Return the nearest farebox.toml in `folder` or above, None if there is none."""
     for place in (folder, *folder.parents):
@@ -129,16 +89,16 @@ def load(
 ) -> Config:
     """Return what is set. `flags` go by dotted key; `file` replaces the search.
 
-    `kinds` bring the built-in platforms; without them (a client) the sections of platforms are not looked into.
-    Raises BadSettings that names the file and the key.
+    `kinds` bring the built-in platforms; without them (a client) the sections of platforms, quotas, budgets and policies are
+    not looked into. Raises BadSettings that names the file and the key.
     """
-    layers, files = _files(folder or Path.cwd(), environment, file)
+    found, files = _files(folder or Path.cwd(), environment, file)
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
     kinds = tuple(kinds)
-    known = _merged([_built_in(kinds), *reversed(layers)])
-    known |= _environment(environment, known)
+    known = layers.merged([layers.of_kinds(kinds), *reversed(found)])
+    known |= layers.of_environment(environment, known)
     known |= {key: Value(value, f"--{key.rpartition('.')[2]}") for key, value in flags.items()}
-    known = _discovered(known)
+    known = _at_home(_discovered(known), str(limits_file(environment)))
     config = Config(
         settings=_settings(known, with_platforms=bool(kinds)),
         bus=_section("bus", Bus, known),
@@ -149,6 +109,8 @@ def load(
         file=str(file or ""),
     )
     _check_kinds(config, kinds)
+    if kinds:
+        _check_limits(config)
     return config
 
 
@@ -164,62 +126,14 @@ def platform_kinds() -> tuple[PlatformKind, ...]:
 
 
 def _files(folder: Path, environment: Mapping[str, str], file: Path | None) -> tuple[list[Layer], list[Path]]:
+    """Return what the files say, the one that wins first, and their paths. Limits set by command hold beside any file."""
     if file is not None and not file.is_file():
         raise BadSettings(f"{file}: there is no such file.", hint="Give an existing one with --config.")
     paths = [file] if file else [path for path in (project_file(folder), user_file(environment)) if path and path.is_file()]
     paths = list(dict.fromkeys(path.resolve() for path in paths))
-    return [_layer(path) for path in paths], paths
-
-
-def _layer(path: Path) -> Layer:
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadSettings(f"{path}: {error}.") from error
-    layer: Layer = {}
-    for section, content in raw.items():
-        if section != "platforms" and section not in SECTIONS:
-            raise BadSettings(f"{path}: unknown section [{section}].", hint=did_you_mean(section, (*SECTIONS, "platforms")))
-        if not isinstance(content, dict):
-            raise BadSettings(f"{path}: {section} must be a section: [{section}].")
-        layer |= _section_layer(section, content, str(path))  # pyright: ignore[reportUnknownArgumentType]
-    return layer
-
-
-def _section_layer(section: str, content: dict[str, Any], origin: str) -> Layer:
-    if section != "platforms":
-        return {_key(section, key, origin): Value(value, origin) for key, value in content.items()}
-    layer: Layer = {}
-    for name, settings in content.items():
-        _platform_name(name, origin)
-        if not isinstance(settings, dict):
-            raise BadSettings(f"{origin}: platforms.{name} must be a section: [platforms.{name}].")
-        values: dict[str, Any] = settings  # pyright: ignore[reportUnknownVariableType]
-        layer |= {_key(f"platforms.{name}", key, origin): Value(value, origin) for key, value in values.items()}
-    return layer
-
-
-def _platform_name(name: str, origin: str) -> None:
-    try:
-        ids.check(name, "platform")
-    except BadInput as error:
-        raise BadSettings(f"{origin}: {error.message}", hint=error.hint) from error
-
-
-def _key(section: str, key: str, origin: str) -> str:
-    keys = PlatformSettings.__struct_fields__ if section.startswith("platforms.") else SECTIONS[section]
-    if key not in keys:
-        raise BadSettings(f"{origin}: [{section}] has no setting {key!r}.", hint=did_you_mean(key, keys))
-    return f"{section}.{key}"
-
-
-def _built_in(kinds: Iterable[PlatformKind]) -> Layer:
-    layer: Layer = {}
-    for kind in kinds:
-        for name, settings in kind.defaults.items():
-            plain = msgspec.to_builtins(settings)
-            layer |= {f"platforms.{name}.{key}": Value(value, BUILT_IN) for key, value in plain.items()}
-    return layer
+    limits = limits_file(environment)
+    by_command = [layers.of_file(limits, LIMITS)] if limits.is_file() else []
+    return [*by_command, *(layers.of_file(path) for path in paths)], [*([limits] if by_command else []), *paths]
 
 
 def _discovered(known: Layer) -> Layer:
@@ -233,61 +147,51 @@ def _discovered(known: Layer) -> Layer:
     return {key: value for key, value in known.items() if not key.startswith("platforms.") or key.split(".")[1] in named}
 
 
-def _merged(layers: Iterable[Layer]) -> Layer:
-    merged: Layer = {}
-    for layer in layers:
-        merged |= layer
-    return merged
+def _at_home(known: Layer, by_command: str) -> Layer:
+    """Return `known` without the limits of platforms that are not here, where nobody wrote them for this place.
 
-
-def _environment(environment: Mapping[str, str], known: Layer) -> Layer:
-    layer: Layer = {}
-    for name, text in environment.items():
-        if name.startswith(PREFIX) and "__" in name:
-            key = _dotted(name, known)
-            layer[key] = Value(_typed(key, text), name)
-    return layer
-
-
-def _dotted(name: str, known: Layer) -> str:
-    """Return the dotted key of a variable: FAREBOX_PLATFORMS__MY_LLM__URL finds the platform `my-llm` if there is one."""
-    section, *rest = name.removeprefix(PREFIX).lower().split("__")
-    if section == "platforms" and len(rest) == 2:
-        names = {key.split(".")[1] for key in known if key.startswith("platforms.")}
-        platform = next((one for one in sorted(names) if one.replace("-", "_") == rest[0]), rest[0])
-        _platform_name(platform, name)
-        return _key(f"platforms.{platform}", rest[1], name)
-    if section not in SECTIONS or len(rest) != 1:
-        raise BadSettings(f"{name} is no setting.", hint=did_you_mean(section, (*SECTIONS, "platforms")))
-    return _key(section, rest[0], name)
-
-
-def _typed(key: str, text: str) -> Any:
-    """Return lists, objects, numbers and booleans of a variable as JSON says them; text where text is expected."""
-    kinds: dict[str, type[Struct]] = {"platforms": PlatformSettings, "bus": Bus, "store": StorePlace}
-    hints = get_type_hints(kinds.get(key.partition(".")[0], Settings))
-    hint = hints.get(key.rpartition(".")[2], str)
-    if hint is str:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    Those are what is built in and what was set by command, perhaps in a project that has other platforms. And where somebody
+    gave another figure than the published one, it is his, not the provider's.
+    """
+    platforms = layers.names(known, "platforms")
+    kept: Layer = dict(known)
+    for name in layers.names(known, "quotas"):
+        section = {key: value for key, value in known.items() if key.startswith(f"quotas.{name}.")}
+        owner, limit = section.get(f"quotas.{name}.platform"), section.get(f"quotas.{name}.limit")
+        homeless = owner is None or owner.value not in platforms
+        if homeless and all(value.origin in {BUILT_IN, by_command} for value in section.values()):
+            dropped = set(section)
+        elif limit is not None and limit.origin != BUILT_IN:
+            stale = (f"quotas.{name}.source", f"quotas.{name}.said")
+            dropped = {key for key in stale if key in section and section[key].origin == BUILT_IN}
+        else:
+            dropped: set[str] = set()
+        for key in dropped:
+            del kept[key]
+    return kept
 
 
 def _settings(known: Layer, *, with_platforms: bool) -> Settings:
-    raw: dict[str, Any] = {}
-    by_platform: dict[str, dict[str, Any]] = {}
-    for key, value in known.items():
-        section, _, name = key.partition(".")
-        if section == "engine":
-            raw[name] = value.value
-        elif section == "platforms" and with_platforms:
-            platform, _, field = name.partition(".")
-            by_platform.setdefault(platform, {})[field] = value.value
-    settings = _converted(raw, Settings, known, "engine.")
-    platforms = {name: _platform(name, fields, known) for name, fields in by_platform.items()}
-    return msgspec.structs.replace(settings, platforms=platforms)
+    raw = {key.removeprefix("engine."): value.value for key, value in known.items() if key.startswith("engine.")}
+    settings = layers.converted(raw, Settings, known, "engine.")
+    if not with_platforms:
+        return settings
+    from farebox import limits  # noqa: PLC0415 - engines only
+
+    readers = {"platforms": _platform, **limits.READERS}
+    read: dict[str, Any] = {}
+    for section, reader in readers.items():
+        read[section] = {name: reader(name, _fields(known, f"{section}.{name}."), known) for name in _names(known, section)}
+    return msgspec.structs.replace(settings, **read)
+
+
+def _names(known: Layer, section: str) -> list[str]:
+    """Return the names of a section's parts in the order in which they were written."""
+    return list(dict.fromkeys(key.split(".")[1] for key in known if key.startswith(f"{section}.")))
+
+
+def _fields(known: Layer, prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value.value for key, value in known.items() if key.startswith(prefix)}
 
 
 def _platform(name: str, fields: dict[str, Any], known: Layer) -> PlatformSettings:
@@ -296,7 +200,7 @@ def _platform(name: str, fields: dict[str, Any], known: Layer) -> PlatformSettin
         origin = next(value.origin for key, value in known.items() if key.startswith(prefix))
         raise BadSettings(f'{origin}: [platforms.{name}] needs kind, for example kind = "compatible".')
     _refuse_keys(name, fields, known)
-    return _converted(fields, PlatformSettings, known, prefix)
+    return layers.converted(fields, PlatformSettings, known, prefix)
 
 
 def _refuse_keys(name: str, fields: dict[str, Any], known: Layer) -> None:
@@ -313,22 +217,7 @@ def _refuse_keys(name: str, fields: dict[str, Any], known: Layer) -> None:
 
 
 def _section[Kind: Struct](section: str, kind: type[Kind], known: Layer) -> Kind:
-    raw = {key.rpartition(".")[2]: value.value for key, value in known.items() if key.startswith(f"{section}.")}
-    return _converted(raw, kind, known, f"{section}.")
-
-
-def _converted[Kind](raw: dict[str, Any], kind: type[Kind], known: Layer, prefix: str) -> Kind:
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).replace("`", "").rpartition(" - at ")
-        key = prefix + place.removeprefix("$.")
-        origin = next((value.origin for name, value in known.items() if _same(name, key)), "the settings")
-        raise BadSettings(f"{origin}: {key}: {message or error}.") from error
-
-
-def _same(name: str, place: str) -> bool:
-    return name == place or place.startswith((f"{name}[", f"{name}."))
+    return layers.converted(_fields(known, f"{section}."), kind, known, f"{section}.")
 
 
 def _check_kinds(config: Config, kinds: tuple[PlatformKind, ...]) -> None:
@@ -341,3 +230,11 @@ def _check_kinds(config: Config, kinds: tuple[PlatformKind, ...]) -> None:
             hint = f"{did_you_mean(settings.kind, by_name)} {choose}".strip()
             raise BadSettings(f"{origin}: platforms.{name}: there is no kind {settings.kind!r}.", hint=hint)
         kind.check(name, settings)
+
+
+def _check_limits(config: Config) -> None:
+    settings = config.settings
+    if settings.quotas or settings.budgets or settings.policies or settings.last_resort != "wait":
+        from farebox import limits  # noqa: PLC0415 - engines with limits only
+
+        limits.check(settings, config.origins)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from farebox.core.errors import BadInput
 from farebox.core.policies import PolicySettings
-from farebox.core.quotas import BudgetSettings, QuotaSettings
+from farebox.core.quotas import BudgetSettings, QuotaSettings, amount, canonical_window
 from farebox.core.terms import Billing, OnInterrupt, OnQuota
 
 LONG_S = 1800.0
@@ -92,6 +93,15 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     durability: Literal["always", "100ms"] = "always"
 
 
+NAMED: dict[str, type[Struct]] = {
+    "platforms": PlatformSettings,
+    "quotas": QuotaSettings,
+    "budgets": BudgetSettings,
+    "policies": PolicySettings,
+}
+"""What is there once for each name, and reads or does not read by itself."""
+
+
 def canonical(settings: Settings) -> tuple[dict[str, Any], str]:
     """Return the settings as plain data and the sha256 of their canonical JSON."""
     plain = msgspec.to_builtins(settings, order="sorted")
@@ -101,26 +111,41 @@ def canonical(settings: Settings) -> tuple[dict[str, Any], str]:
 def restore(plain: dict[str, Any]) -> Settings:
     """Return the settings that a SettingsAdopted holds, as far as this farebox knows them whole. Nothing is obeyed by half.
 
-    A platform with a setting that does not read is left out; with one for the whole engine, all platforms are. What was
-    not understood is named by `unread`; a later farebox understands it.
+    A platform with a setting that does not read is left out, and so is one with such a quota, with all that share its account.
+    What is set for all and does not read, a budget or a policy too, leaves out every platform: nothing is spent past a bound
+    that is not understood. What that was is named by `unread`; a later farebox understands it.
     """
-    own = {name: value for name, value in plain.items() if name in Settings.__struct_fields__ and name != "platforms"}
+    own = {name: value for name, value in plain.items() if name in Settings.__struct_fields__ and name not in NAMED}
     settings = _read(own, Settings) or Settings()
-    if any(not name.startswith("platforms.") for name in unread(plain)):
+    if any(not name.startswith(("platforms.", "quotas.")) for name in unread(plain)):
         return settings
-    platforms = {name: _read(section, PlatformSettings) for name, section in plain.get("platforms", {}).items()}
-    return msgspec.structs.replace(settings, platforms={name: one for name, one in platforms.items() if one is not None})
+    read: dict[str, Any] = {}
+    for section, kind in NAMED.items():
+        each = {name: _read(one, kind) for name, one in plain.get(section, {}).items()}
+        read[section] = {name: one for name, one in each.items() if one is not None}
+    closed = {one.get("platform") for one in plain.get("quotas", {}).values() if _why_not(one, QuotaSettings)}
+    accounts = {one.account for name, one in read["platforms"].items() if name in closed and one.account}
+    platforms = {name: one for name, one in read["platforms"].items() if name not in closed and one.account not in accounts}
+    return msgspec.structs.replace(settings, **(read | {"platforms": platforms}))
 
 
 def unread(plain: dict[str, Any]) -> tuple[str, ...]:
     """Return what an adopted fact says that this farebox does not know, as `platforms.NAME` or `engine`, with the reason."""
-    own = {name: value for name, value in plain.items() if name != "platforms"}
-    sections: Any = plain.get("platforms", {})
-    if not isinstance(sections, dict):
-        return ("platforms does not read",)
-    named: dict[str, Any] = {f"platforms.{name}": section for name, section in sections.items()}  # pyright: ignore[reportUnknownVariableType]
+    own = {name: value for name, value in plain.items() if name not in NAMED}
     found = [f"engine: {why}" for why in _why_not(own, Settings)]
-    return (*found, *(f"{name}: {why}" for name, section in named.items() for why in _why_not(section, PlatformSettings)))
+    for section, kind in NAMED.items():
+        each: Any = plain.get(section, {})
+        if not isinstance(each, dict):
+            return (f"{section} does not read",)
+        named: dict[str, Any] = each  # pyright: ignore[reportUnknownVariableType]
+        found += [f"{_whose(section, name, one)}: {why}" for name, one in named.items() for why in _why_not(one, kind)]
+    return tuple(found)
+
+
+def _whose(section: str, name: str, one: Any) -> str:
+    """Return what is named: a quota that does not even say of which platform stands for all."""
+    unowned = section == "quotas" and not (isinstance(one, dict) and isinstance(one.get("platform"), str))  # pyright: ignore[reportUnknownMemberType]
+    return f"engine quotas.{name}" if unowned else f"{section}.{name}"
 
 
 def _read[Kind: Struct](section: Any, kind: type[Kind]) -> Kind | None:
@@ -129,7 +154,10 @@ def _read[Kind: Struct](section: Any, kind: type[Kind]) -> Kind | None:
 
 def _why_not(section: Any, kind: type[Struct]) -> tuple[str, ...]:
     try:
-        msgspec.convert(section, kind)
-    except msgspec.ValidationError as error:
+        found = msgspec.convert(section, kind)
+        if isinstance(found, QuotaSettings | BudgetSettings):
+            canonical_window(found.window)
+            amount(found.limit if isinstance(found, QuotaSettings) else found.limit_usd)
+    except (msgspec.ValidationError, BadInput) as error:
         return (str(error),)
     return ()
