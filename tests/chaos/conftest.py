@@ -22,7 +22,7 @@ from farebox.runtime.store import Store
 from farebox.simulation import recorded
 
 ACCIDENT = Path(__file__).with_name("inside_accident.py")
-READY_S = 20
+READY_S = 60
 TOML = """
 [engine]
 billed_attempts_max = {billed}
