@@ -2,6 +2,8 @@
 
 import pytest
 
+from farebox.core.policies import PolicySettings
+from farebox.core.quotas import BudgetSettings, QuotaSettings
 from farebox.core.settings import LONG_S, PlatformSettings, Settings, canonical, restore, unread
 
 
@@ -44,6 +46,40 @@ def test_a_platform_that_does_not_read_is_left_out_and_the_others_stay(section):
 
 def test_a_setting_of_a_later_farebox_is_named():
     assert "budget_usd" in unread({"platforms": {"b": {**GOOD, "budget_usd": "5"}}})[0]
+
+
+QUOTA = {"platform": "a", "window": "day", "limit": 3}
+TWO = {"a": {**GOOD, "account": "me"}, "b": {**GOOD, "account": "me"}, "c": GOOD}
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "left"),
+    [
+        ("quotas", QUOTA, {"a", "b", "c"}),
+        ("quotas", {**QUOTA, "later": 1}, {"c"}),
+        ("quotas", {**QUOTA, "window": "quarter"}, {"c"}),
+        ("quotas", {**QUOTA, "platform": "c", "limit": 10**16}, {"a", "b"}),
+        ("quotas", {"later": 1}, set()),
+        ("quotas", 7, set()),
+        ("budgets", {"limit_usd": "5", "later": 1}, set()),
+        ("budgets", {"limit_usd": "5", "window": "quarter"}, set()),
+        ("policies", {"later": 1}, set()),
+    ],
+)
+def test_a_limit_that_does_not_read_closes_what_it_would_have_bounded(section, entry, left):
+    plain = {"platforms": TWO, section: {"x": entry}}
+    assert set(restore(plain).platforms) == left
+    assert [one.partition(":")[0].split()[-1] for one in unread(plain)] == ([] if len(left) == 3 else [f"{section}.x"])
+
+
+def test_limits_and_policies_survive_their_adoption():
+    settings = Settings(
+        platforms={"a": PlatformSettings(kind="x")},
+        quotas={"q": QuotaSettings(platform="a", window="5h", unit="percent", limit=90)},
+        budgets={"month": BudgetSettings(limit_usd="5", window="month")},
+        policies={"p": PolicySettings(types=("review",), order=("a",))},
+    )
+    assert restore(canonical(settings)[0]) == settings
 
 
 def test_free_comes_before_plan_before_metered_unless_a_tier_is_set():
