@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from actors import ACTORS
@@ -57,6 +57,8 @@ ROOMS: dict[str, frozenset[str]] = {
     "views": frozenset({"core", "log", "views"}),
     "rehearsal": frozenset({"core", "rehearsal", "runtime"}),
     "simulation": frozenset({"core", "log", "runtime", "simulation"}),
+    "certificate": frozenset({"certificate", "core", "log"}),
+    "whatif": frozenset({"core", "log", "runtime", "whatif"}),
 }
 """actors -> core <- log <- runtime; views -> log. What is not named here is an edge and may know everything but actors."""
 
@@ -77,7 +79,7 @@ class Source:
     @property
     def imported(self) -> Iterator[str]:
         """Every module it imports, anywhere in the file."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -85,10 +87,15 @@ class Source:
                 whole = node.module in {"farebox", "actors", "urllib"}
                 yield from (f"{node.module}.{alias.name}" for alias in node.names) if whole else (str(node.module),)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Everything in it, walked through once."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def functions(self) -> Iterator[Function]:
         """Every function and method."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+        return (node for node in self.nodes if isinstance(node, Function))
 
     @property
     def room(self) -> str:
@@ -97,10 +104,15 @@ class Source:
         return "actors" if parts[0] == "actors" else parts[2]
 
 
-@cache
 def sources(*folders: str) -> tuple[Source, ...]:
-    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
-    assert paths, folders
+    return tuple(source for folder in folders for source in sources_of(folder))
+
+
+@cache
+def sources_of(folder: str) -> tuple[Source, ...]:
+    """Read each file once, whoever asks."""
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths, folder
     texts = ((path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in paths)
     return tuple(Source(path, text, ast.parse(text, path)) for path, text in texts)
 
@@ -197,7 +209,7 @@ def test_pure_code_waits_for_nothing_opens_nothing_and_asks_no_clock():
         f"{source.path}:{node.lineno}"  # type: ignore[attr-defined]  # every node found here has a line
         for source in product()
         if source.path.startswith(PURE)
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if _touches_the_world(node)
     ]
     assert not impure
@@ -224,7 +236,7 @@ def test_no_error_is_swallowed_whole():
     silent = [
         f"{source.path}:{node.lineno}"  # type: ignore[attr-defined]  # handlers and calls have a line
         for source in everything()
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if _swallows(node)
     ]
     assert not silent

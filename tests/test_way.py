@@ -76,7 +76,7 @@ async def test_one_task_from_its_submission_to_its_cost_by_a_stranger(bus):
     _, cost = await heard(costs)
     assert (cost["fact"], cost["cause"], cost["attempt"]) == ("CostRecorded", end["id"], 1)
     assert cost["billing"] == "rehearsal"
-    result = await bus.ask("result", chain="c1", task="t1", wait_s=10)
+    result = await bus.ask("result", chain="c1", task="t1", wait_s=20)
     assert (result["schema"], result["status"], result["output"]) == ("farebox.result/1", "completed", end["output"])
 
 
@@ -94,7 +94,7 @@ async def test_who_has_no_ids_to_make_asks_the_engine_to_submit(bus):
     said = await bus.ask("submit", prompt="An id, please.", platform="rehearsal", tags={"from": "a stranger"})
     assert said["schema"] == "farebox.submitted/1"
     assert re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", said["task"])
-    result = await bus.ask("result", chain=said["chain"], task=said["task"], wait_s=10)
+    result = await bus.ask("result", chain=said["chain"], task=said["task"], wait_s=20)
     assert (result["task_id"], result["status"]) == (said["task"], "completed")
     refused = await bus.ask("submit", prompt="")
     assert refused["error"]["code"] == "FB401"

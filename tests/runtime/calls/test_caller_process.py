@@ -169,7 +169,7 @@ async def test_a_relative_program_is_found_in_its_directory(call, tmp_path):
 
 @pytest.mark.fault(49)
 async def test_a_flood_is_capped_and_its_source_ended(call):
-    called = await call(shell("head -c 100000000 /dev/zero; sleep 60"))
+    called = await call(shell("head -c 100000000 /dev/zero; sleep 600"))
     assert called.verdict.fault is not None
     assert called.verdict.fault.error_class == "invalid"
     assert "wrote too much" in called.verdict.fault.message
@@ -189,13 +189,13 @@ async def test_the_end_of_standard_error_is_kept(call):
 
 @pytest.mark.fault(47)
 async def test_a_grandchild_that_holds_the_pipes_does_not_hold_us(call):
-    called = await call(shell("echo fine; sleep 60 & echo $! >&2; exit 0"))
+    called = await call(shell("echo fine; sleep 600 & echo $! >&2; exit 0"))
     assert (called.verdict.ok, called.text) == (True, "fine")
 
 
 @pytest.mark.fault(46)
 async def test_the_whole_group_ends_with_a_cancel_and_the_text_stays(soon, cancel_after_first_piece, signals):
-    called = await cancel_after_first_piece(shell("sleep 60 & echo $!; wait"))
+    called = await cancel_after_first_piece(shell("sleep 600 & echo $!; wait"))
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.verdict.charged) == ("cancelled", "possible")
     assert signals == ASKED_ONCE
@@ -204,14 +204,14 @@ async def test_the_whole_group_ends_with_a_cancel_and_the_text_stays(soon, cance
 
 @pytest.mark.fault(46)
 async def test_a_child_that_left_the_group_is_found(soon, cancel_after_first_piece, signals):
-    called = await cancel_after_first_piece(shell('setsid sh -c "echo \\$\\$; exec sleep 60" & wait'))
+    called = await cancel_after_first_piece(shell('setsid sh -c "echo \\$\\$; exec sleep 600" & wait'))
     assert signals == ASKED_ONCE
     await soon(lambda: is_gone(int(called.text)))
 
 
 @pytest.mark.fault(46)
 async def test_a_child_that_left_group_and_family_is_found_by_its_mark(soon, cancel_after_first_piece):
-    called = await cancel_after_first_piece(shell('(setsid sh -c "sleep 0.2; echo \\$\\$; exec sleep 60" &) ; sleep 60'))
+    called = await cancel_after_first_piece(shell('(setsid sh -c "sleep 0.2; echo \\$\\$; exec sleep 600" &) ; sleep 600'))
     await soon(lambda: is_gone(int(called.text)))
 
 
@@ -231,7 +231,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subre
 @LINUX
 @pytest.mark.fault(46)
 async def test_a_child_that_left_everything_ends_with_a_cancel(soon, cancel_after_first_piece, signals):
-    called = await cancel_after_first_piece(shell(f"{HIDES}; sleep 60"))
+    called = await cancel_after_first_piece(shell(f"{HIDES}; sleep 600"))
     assert signals == ASKED_ONCE
     await soon(lambda: is_gone(int(called.text)))
 
@@ -283,7 +283,7 @@ async def test_a_program_that_ignores_everything_is_killed(cancel_after_first_pi
 
 
 async def test_a_stopped_program_is_ended_too(cancel_after_first_piece, signals):
-    called = await cancel_after_first_piece(shell("echo $$; kill -STOP $$; sleep 60"))
+    called = await cancel_after_first_piece(shell("echo $$; kill -STOP $$; sleep 600"))
     assert signals == ASKED_ONCE
     assert is_gone(int(called.text))
 

@@ -68,7 +68,7 @@ async def test_what_a_program_says_is_answered_until_the_talk_is_over():
 
 async def test_a_program_that_does_not_go_when_the_talk_is_over_is_ended(monkeypatch):
     monkeypatch.setattr("farebox.runtime.process_call.TALKED_OUT_S", 0.2)
-    called = await talk(Parrot(), script=TALK + "\nimport time; time.sleep(60)")
+    called = await talk(Parrot(), script=TALK + "\nimport time; time.sleep(600)")
     assert called.text == " -9 gone"
 
 
@@ -162,7 +162,7 @@ async def test_folders_that_a_killed_engine_left_behind_are_removed(call, tmp_pa
 @pytest.fixture
 def program(tmp_path):
     path = tmp_path / "agent"
-    path.write_text('#!/bin/sh\ncase $1 in --version) echo 1.2.3;; slow) sleep 60;; *) echo "$KEPT" >&2; exit 3;; esac\n')
+    path.write_text('#!/bin/sh\ncase $1 in --version) echo 1.2.3;; slow) sleep 600;; *) echo "$KEPT" >&2; exit 3;; esac\n')
     path.chmod(0o755)
     (tmp_path / ".agent").mkdir()
     return path

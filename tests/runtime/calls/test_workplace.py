@@ -132,7 +132,7 @@ async def test_a_worktree_with_ignored_files_or_a_commit_or_broken_stays(work, r
 
 async def test_a_worktree_of_a_call_that_was_broken_off_stays_with_what_was_written(work, repository, soon, tmp_path):
     stopping = asyncio.Event()
-    script = "import time; open('half.txt', 'w').write('half'); time.sleep(60)"
+    script = "import time; open('half.txt', 'w').write('half'); time.sleep(600)"
     made = asyncio.ensure_future(work(script, repository, worktree=True, stopping=stopping))
     await soon(lambda: list((tmp_path / "trees").glob("*/half.txt")))
     stopping.set()

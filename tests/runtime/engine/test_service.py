@@ -17,7 +17,7 @@ async def ask(tape, engines):
     engine = await engines.make(tape.log())
     asker = tape.log()
 
-    async def question(name, *, within_s=20, raw=None, **fields):
+    async def question(name, *, within_s=25, raw=None, **fields):
         body = msgspec.json.encode(fields) if raw is None else raw
         return msgspec.json.decode(await asker.request(f"farebox.api.{name}", body, within_s))
 
@@ -28,7 +28,7 @@ async def ask(tape, engines):
 async def test_a_task_goes_from_submit_to_its_cost_by_questions_alone(ask):
     submitted = await ask("submit", prompt="How deep is the Baltic?", platform="rehearsal", tags={"who": "me"})
     assert submitted["schema"] == "farebox.submitted/1"
-    result = await ask("result", task=submitted["task"], wait_s=10)
+    result = await ask("result", task=submitted["task"], wait_s=25)
     assert (result["status"], result["chain_id"]) == ("completed", submitted["chain"])
     assert "Baltic" in result["output"]
     assert result["cost"]["status"] != "pending"
@@ -40,11 +40,12 @@ async def test_a_task_goes_from_submit_to_its_cost_by_questions_alone(ask):
     assert [row["platform"] for row in costs["rows"]] == ["rehearsal"]
 
 
-async def test_who_saw_a_task_end_finds_it_in_the_costs_and_in_the_status_at_once(ask):
+async def test_who_saw_a_task_end_finds_it_in_the_costs_and_in_the_status_at_once(ask, monkeypatch):
+    monkeypatch.setattr("farebox.runtime.service.FRESH_MAX_S", 25)
     for number in range(1, 9):
         submitted = await ask("submit", prompt=f"Count {number} owls.", platform="rehearsal")
         chain, task = submitted["chain"], submitted["task"]
-        assert (await ask("result", chain=chain, task=task, wait_s=10))["status"] == "completed"
+        assert (await ask("result", chain=chain, task=task, wait_s=25))["status"] == "completed"
         (row,) = (await ask("costs", by=["platform"]))["rows"]
         assert row["tasks"] == number
         assert (await ask("status", task=task))["result"]["status"] == "completed"
@@ -137,7 +138,7 @@ async def test_an_unknown_task_is_unknown_after_the_wait(ask):
 
 
 async def test_who_asks_before_the_task_exists_is_answered_when_it_ends(ask, tape):
-    asking = asyncio.ensure_future(ask("result", task="t1", wait_s=10))
+    asking = asyncio.ensure_future(ask("result", task="t1", wait_s=25))
     await asyncio.sleep(0)
     tape.submit("t1", platform="rehearsal")
     assert (await asking)["status"] == "completed"
@@ -160,7 +161,7 @@ async def test_a_waiting_task_is_cancelled_by_its_id_alone(ask, tape, engines):
     await engines.stop(ask.engine)
     first = await engines.make(tape.log(), {}, folder="second")  # no platform: nothing runs, but it is known
     tape.submit("t1", needs=())
-    assert (await ask("result", task="t1", wait_s=10))["status"] == "failed"
+    assert (await ask("result", task="t1", wait_s=25))["status"] == "failed"
     said = await ask("cancel", task="t1", reason="too late anyway")
     assert said == {"schema": "farebox.cancelled/1", "chain": "c1", "task": "t1"}
     assert (await ask("cancel", task="t1", chain="c1"))["task"] == "t1"
@@ -188,7 +189,7 @@ async def test_results_of_a_batch_come_in_the_order_of_their_ends(ask, tape):
             events.TaskSubmitted(chain="b1", task=f"b1-{number}", batch="b1", prompt=f"Line {number}.", platform="rehearsal"),
         )
     await tape.until(lambda: tape.said(events.BatchCompleted))
-    await ask("result", task="b1-5", wait_s=10)
+    await ask("result", task="b1-5", wait_s=25)
     found = (await ask("results", batch="b1"))["results"]
     assert len(found) == 5
     assert [row["seq"] for row in found] == sorted(row["seq"] for row in found)
