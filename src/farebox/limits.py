@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
 
+from farebox import amounts
 from farebox.core import ids, quotas
 from farebox.core.errors import BadInput, BadSettings
 from farebox.core.policies import PolicySettings
@@ -61,9 +61,7 @@ def _plain(prefix: str, key: str, fields: dict[str, Any], known: Layer, *, whole
     if given < 0:
         origin = known[prefix + key].origin
         raise BadSettings(f"{origin}: {prefix}{key} is {given}; no limit is below 0.", hint="0 allows nothing.")
-    if isinstance(given, float):
-        return {key: format(Decimal(repr(given)), "f")}
-    return {key: given if whole else str(given)}
+    return {key: given if whole and isinstance(given, int) else amounts.exact(given)}
 
 
 def check(settings: Settings, origins: Origins) -> None:

@@ -29,14 +29,15 @@ from farebox.core.errors import (
 from farebox.core.terms import FileInput, Ref
 from farebox.log.port import Entry, Fence, Log, Stored
 from farebox.runtime import secrecy
-from farebox.tasks import TaskSpec
+from farebox.tasks import CONSTRAINTS, TaskSpec
 
 WRITER = "client"
 PATIENCE_S = 120.0
 """How long the bus may stay away while a fact waits to be stored."""
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
-CARRIED = tuple(name for name in TaskSpec.__struct_fields__ if name not in {"prompt", "context", "files", "chain"})
+_APART = {"prompt", "context", "files", "chain", *CONSTRAINTS}
+CARRIED = tuple(name for name in TaskSpec.__struct_fields__ if name not in _APART)
 """What a submission takes over from the task as it stands."""
 
 
@@ -68,6 +69,7 @@ async def submission(log: Log, spec: TaskSpec, *, chain: str, task: str, batch: 
         files=tuple(_file(file, refs.get(f"file {place}")) for place, file in enumerate(spec.files)),
         bytes=len(prompt),
         sha256=hashlib.sha256(prompt).hexdigest(),
+        constraints=spec.constraints,
         **{name: getattr(spec, name) for name in CARRIED},
     )
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypedDict, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
+from farebox import amounts
 from farebox.core import ids
 from farebox.core.directories import is_whole
 from farebox.core.errors import BadInput
 from farebox.core.events import Seconds, Tags
-from farebox.core.terms import FileInput, OnInterrupt, TaskType
+from farebox.core.money import Usd
+from farebox.core.terms import Constraints, FileInput, OnInterrupt, OnQuota, TaskType
 from farebox.nearest import did_you_mean
 
 TASK_TYPES: tuple[str, ...] = get_args(TaskType)
@@ -25,17 +27,29 @@ PROMPT_BYTES_MAX = 64 * 1024 * 1024
 """Prompts, files and contexts above this are refused: no platform reads them."""
 SMALL_BYTES_MAX = 64 * 1024
 """System prompt, metadata and tags travel inside the fact, so each of them is bounded."""
-ALIASES = {"id": "label", "timeout": "timeout_s", "tag": "tags", "task_type": "type", "file": "files"}
+ALIASES = {"id": "label", "timeout": "timeout_s", "tag": "tags", "task_type": "type", "file": "files"} | {
+    "max_cost": "max_cost_usd",
+    "batch_max_cost": "batch_max_cost_usd",
+    "chain_max_cost": "chain_max_cost_usd",
+    "need": "capabilities",
+}
 """What a batch line may say instead of the field's own name."""
 REPLACED = "farebox.replaced_surrogates"
 """Metadata key: how many lone surrogates became U+FFFD, because no UTF-8 can carry them."""
+
+
+Tier = Literal["", "free", "plan", "metered"]
+CONSTRAINTS: tuple[str, ...] = Constraints.__struct_fields__
+LISTS = ("allow", "deny", "capabilities")
+BOUNDS: tuple[str, ...] = tuple(name for name in CONSTRAINTS if name.endswith("_usd"))
 
 
 class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One task as a caller asks for it. `timeout_s` is for the whole attempt; `label` is the caller's own name for it.
 
     `directory` is where a program works on files, as the machine of the engine names it; with `worktree` on a git worktree of
-    its own, made from there.
+    its own, made from there. From `max_cost_usd` on it says what the task allows (terms.Constraints): the bounds are US dollars
+    for the task with all its attempts, for all tasks of its batch, of its chain.
     """
 
     prompt: str
@@ -58,6 +72,21 @@ class TaskSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     worktree: bool = False
     chain: str = ""
     label: Annotated[str, Meta(max_length=1024)] = ""
+    max_cost_usd: Usd | None = None
+    batch_max_cost_usd: Usd | None = None
+    chain_max_cost_usd: Usd | None = None
+    on_quota: OnQuota | None = None
+    tier: Tier = ""
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    local: bool = False
+    allow_unpriced: bool = False
+
+    @property
+    def constraints(self) -> Constraints:
+        """What it allows, as its fact says it."""
+        return Constraints(**{name: getattr(self, name) for name in CONSTRAINTS})
 
 
 class TaskOptions(TypedDict, total=False):
@@ -82,6 +111,16 @@ class TaskOptions(TypedDict, total=False):
     worktree: bool
     chain: str
     label: str
+    max_cost_usd: str | float | None
+    batch_max_cost_usd: str | float | None
+    chain_max_cost_usd: str | float | None
+    on_quota: OnQuota | None
+    tier: Tier
+    allow: Sequence[str]
+    deny: Sequence[str]
+    capabilities: Sequence[str]
+    local: bool
+    allow_unpriced: bool
 
 
 FIELDS: tuple[str, ...] = TaskSpec.__struct_fields__
@@ -111,6 +150,10 @@ def _named(fields: Mapping[str, Any]) -> dict[str, Any]:
             raise BadInput(f'unknown field "{shown}".', hint=did_you_mean(given, (*FIELDS, "id")) or _all_fields())
         if name in named:
             raise BadInput(f'field "{given}" is given twice.')
+        if name in BOUNDS and value is not None:
+            value = amounts.usd(value, f'field "{given}"')  # noqa: PLW2901 - as it is kept
+        elif name in LISTS and isinstance(value, str):
+            value = (value,)  # noqa: PLW2901 - one of them
         named[name] = str(value) if given == "id" and type(value) is int else value
     if "prompt" not in named:
         raise BadInput('field "prompt" is missing.')
@@ -146,6 +189,7 @@ def _check(spec: TaskSpec) -> None:
             ids.check(getattr(spec, name), name)
     for parent in spec.needs:
         ids.check(parent, "needs")
+    _check_allowed(spec)
     if spec.worktree and not spec.directory:
         raise BadInput("a worktree is made from a directory, and there is none.", hint="Say which repository: --directory DIR")
     if spec.directory and not is_whole(spec.directory):
@@ -159,6 +203,13 @@ def _check(spec: TaskSpec) -> None:
     _bounded("context", _context_text(spec.context), PROMPT_BYTES_MAX)
     for file in spec.files:
         _bounded(f"file {file.name}", file.content or "", PROMPT_BYTES_MAX)
+
+
+def _check_allowed(spec: TaskSpec) -> None:
+    for platform in (*spec.allow, *spec.deny):
+        ids.check(platform, "platform")
+    if both := sorted({*spec.allow} & {*spec.deny}):
+        raise BadInput(f"{both[0]} is allowed and denied.", hint="Leave out one of the two.")
 
 
 def _context_text(context: dict[str, Any]) -> str:

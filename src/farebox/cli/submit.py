@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from farebox.cli.allowed_options import ANYTHING, Allowed
 from farebox.cli.options import SUBMIT_DEFAULT, Common, SubmitCommon, no_option
 from farebox.cli.output import is_terminal, note
 from farebox.cli.task_options import NO_OPTIONS, TaskOptions
@@ -18,6 +19,7 @@ def command(
     /,
     *,
     task: TaskOptions = NO_OPTIONS,
+    allowed: Allowed = ANYTHING,
     stream: bool | None = None,
     detach: Annotated[bool, Parameter(negative=())] = False,
     common: SubmitCommon = SUBMIT_DEFAULT,
@@ -37,7 +39,7 @@ def command(
     """
     from farebox.cli import session, submitting  # noqa: PLC0415 - asyncio and the client: 40 ms that --help does not need
 
-    spec = task.spec(_prompt(common, prompt))
+    spec = task.spec(_prompt(common, prompt), allowed)
     streams = is_terminal(sys.stdout) if stream is None else stream
     if detach:
         return session.run(lambda: submitting.detached(common, spec))

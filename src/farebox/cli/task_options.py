@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from farebox.cli.allowed_options import ANYTHING, Allowed
 from farebox.core.terms import OnInterrupt
 from farebox.inputs import file_input, json_option, pairs_option
 from farebox.places import located
@@ -38,8 +39,6 @@ class TaskOptions:
     """Context as a JSON object, or @FILE."""
     metadata: tuple[str, ...] = ()
     """NAME=VALUE kept with the task (repeatable)."""
-    tag: tuple[str, ...] = ()
-    """NAME=VALUE to group costs by (repeatable)."""
     timeout: float = TIMEOUT_S
     """Seconds that an attempt may take."""
     max_tokens: int | None = None
@@ -52,8 +51,10 @@ class TaskOptions:
     """In a git worktree of its own, made from the directory's last commit."""
     on_interrupt: OnInterrupt | None = None
     """After an interruption that may have been charged: retry, fail, or ask you (farebox decide)."""
+    max_cost: str | None = None
+    """The most US dollars that the task may cost with all its attempts."""
 
-    def spec(self, prompt: str) -> TaskSpec:
+    def spec(self, prompt: str, allowed: Allowed = ANYTHING) -> TaskSpec:
         """Return the task. Raises BadInput that names the option or field."""
         return spec_of(
             {
@@ -68,13 +69,14 @@ class TaskOptions:
                 "priority": self.priority,
                 "context": json_option(self.context, "--context") if self.context else {},
                 "metadata": pairs_option(self.metadata, "--metadata"),
-                "tags": pairs_option(self.tag, "--tag"),
                 "timeout_s": self.timeout,
                 "max_tokens": self.max_tokens,
                 "temperature": self.temperature,
                 "on_interrupt": self.on_interrupt,
                 **located({"directory": self.directory}),
                 "worktree": self.worktree,
+                "max_cost_usd": self.max_cost,
+                **allowed.fields(),
             }
         )
 
