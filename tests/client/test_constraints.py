@@ -10,16 +10,16 @@ from farebox.cli.task_options import TaskOptions
 from farebox.core.errors import BadInput
 from farebox.core.terms import Constraints
 from farebox.inputs import read_batch
-from farebox.log.memory import MemoryLog
+from farebox.log.memory import MemoryLog, MemoryStore
 from farebox.posting import submission
 from farebox.tasks import spec_of
 
 
 async def test_what_a_task_allows_is_in_its_submission():
     spec = spec_of({"prompt": "x", "max_cost_usd": 0.5, "allow": ["a"], "tier": "plan", "on_quota": "stop", "local": True})
-    fact = await submission(MemoryLog(), spec, chain="c", task="t")
+    fact = await submission(MemoryLog(MemoryStore()), spec, chain="c", task="t")
     assert fact.constraints == Constraints(max_cost_usd="0.5", allow=("a",), tier="plan", on_quota="stop", local=True)
-    plain = await submission(MemoryLog(), spec_of({"prompt": "x"}), chain="c", task="t")
+    plain = await submission(MemoryLog(MemoryStore()), spec_of({"prompt": "x"}), chain="c", task="t")
     assert plain.constraints == Constraints()
 
 
