@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from farebox.core import money
 from farebox.core.actor import Actor
-from farebox.core.errors import BadSettings
 from farebox.core.events import (
     AttemptFailed,
     AttemptInterrupted,
@@ -27,7 +26,7 @@ from farebox.core.events import (
     TaskSubmitted,
 )
 from farebox.core.ids import NONE
-from farebox.core.pricing import Priced, PriceList, price_of, restore, upper_bound
+from farebox.core.pricing import Priced, PriceList, adopted, interned, name_of, price_of, upper_bound
 from farebox.core.terms import Billing, Charged, CostStatus, Usage
 
 INPUT_MARGIN = 2
@@ -65,6 +64,10 @@ class Cost(Struct):
     open: dict[str, Open] = msgspec.field(default_factory=dict[str, Open])
     owed: dict[str, CostRecorded] = msgspec.field(default_factory=dict[str, CostRecorded])
 
+    def __post_init__(self) -> None:
+        """Share the list with others who know it; called for a new state and for one read from a snapshot."""
+        self.prices = interned(self.prices)
+
 
 def decide(state: Cost, heard: Ended) -> Sequence[CostRecorded]:
     """Say the charge that is still owed for this end of an attempt."""
@@ -76,7 +79,7 @@ def evolve(state: Cost, fact: PriceListAdopted | SettingsAdopted | TaskSubmitted
     """Fold what bounds a charge, work it out when the attempt ends, forget it when it is in the log."""
     match fact:
         case PriceListAdopted():
-            state.prices = _adopted(fact)
+            state.prices = adopted(fact.list_id, fact.prices)
         case SettingsAdopted():
             state.price_models = _price_models(fact)
         case TaskSubmitted():
@@ -202,18 +205,7 @@ def _split(billing: Billing, amount: Decimal | None) -> tuple[str | None, str | 
 
 
 def _price_model(state: Cost, platform: str, model: str) -> str:
-    """Return the name to look up: the platform's own `price_model`; one that ends in "/" only names whose model it is."""
-    override = state.price_models.get(platform, "")
-    return override + model if override.endswith("/") else override or model
-
-
-def _adopted(fact: PriceListAdopted) -> PriceList:
-    """Return the adopted list; one that does not read (or is not inline) prices nothing, and every charge will say so."""
-    try:
-        prices = restore(fact.prices)
-    except BadSettings:
-        prices = PriceList()
-    return msgspec.structs.replace(prices, list_id=fact.list_id)
+    return name_of(state.price_models.get(platform, ""), model)
 
 
 def _price_models(fact: SettingsAdopted) -> dict[str, str]:

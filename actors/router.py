@@ -1,21 +1,22 @@
 """Router: says who may do a task, cheapest first, and ends tasks that nobody can do. Pure.
 
-It holds the baton from the submission to its TaskRouted, and again after a failed or interrupted attempt.
+It holds the baton from the submission to its TaskRouted, and again after a failed or interrupted attempt. What it knows is
+in routes.py, who is out and why in filters.py, the order in ranking.py, what it learns in lessons.py, ends in endings.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-from msgspec import Struct
 
-from farebox.core import directories
+from actors import lessons, ranking
+from actors.endings import MESSAGE_CHARS_MAX, ended, envelope, nobody, taken_for_the_answer, tried
+from actors.routes import NO_CONSTRAINTS, Failure, Known, Router
 from farebox.core.actor import Actor, Quarantined
 from farebox.core.events import (
     AttemptFailed,
     AttemptInterrupted,
     PlatformReported,
+    PriceListAdopted,
     QuotaRefused,
     SettingsAdopted,
     TaskCancelRequested,
@@ -25,74 +26,18 @@ from farebox.core.events import (
     TaskRouted,
     TaskSubmitted,
 )
-from farebox.core.rejections import BY_NAME, explained
-from farebox.core.settings import PlatformSettings, Settings, restore, unread
-from farebox.core.terms import Candidate, ErrorClass, Fault, OnInterrupt, Rejected
+from farebox.core.pricing import adopted
+from farebox.core.settings import PlatformSettings, restore, unread
+from farebox.core.terms import ErrorClass, Fault, OnInterrupt
+from farebox.core.tokens import of_task
 from farebox.core.wire import submission_sha256
 
 CANCELS_MAX = 10_000
 """Cancels of tasks not seen yet that are remembered; the oldest go first."""
-TRIES_MAX = 3
-"""Attempts on one platform whose failure never reached the model."""
 BACKOFF_MS = 1_000
 """First wait before a platform that failed is tried again; doubles each time."""
-PASSING: frozenset[ErrorClass] = frozenset({"rate_limited", "server_error", "network", "stalled", "crashed", "truncated"})
-"""Failures that may be over at the next try; all others rule the platform out for this task."""
-
-
-class Failure(Struct, frozen=True):
-    """What one platform answered to this task so far."""
-
-    platform: str
-    error_class: ErrorClass
-    message: str
-    tries: int
-    not_before_ms: int
-
-
-class Known(Struct, frozen=True):
-    """One task as the router needs it. `cause` is the fact that gave the router the baton; empty while it has not.
-
-    `asking` is the interrupted attempt that a person has to decide about, `accepted` the one whose text he took for the answer.
-    `said_seq` is the router's own last fact of the task: what it says next is fenced with it. So a task that ended long ago
-    and is submitted once more (by a client that does not fence) is not begun again: to a router that forgot it, it would be
-    the first word, and the log knows better.
-    """
-
-    cause: str
-    submission_sha256: str
-    at_ms: int
-    said_seq: int = 0
-    batch: str = ""
-    traceparent: str = ""
-    hint: str = ""
-    fallback: bool = True
-    model: str = ""
-    priority: int = 0
-    timeout_s: float = 300.0
-    on_interrupt: OnInterrupt | None = None
-    directory: str = ""
-    unsupported: str = ""
-    attempt: int = 0
-    billed: int = 0
-    lanes: dict[str, int] = {}
-    failures: dict[str, Failure] = {}
-    cancelled: bool = False
-    ended: Fault | None = None
-    asking: AttemptInterrupted | None = None
-    accepted: AttemptInterrupted | None = None
-    policy: OnInterrupt = "retry"
-
-
-class Router(Struct):
-    """What the log says about platforms and about tasks that have not ended."""
-
-    settings: Settings = msgspec.field(default_factory=Settings)
-    reports: dict[str, PlatformReported] = msgspec.field(default_factory=dict[str, PlatformReported])
-    tasks: dict[str, Known] = msgspec.field(default_factory=dict[str, Known])
-    cancels: dict[str, bool] = msgspec.field(default_factory=dict[str, bool])
-    unread: bool = False
-
+LAST_WORDS: frozenset[ErrorClass] = frozenset({"cancelled", "quota_exhausted", "policy"})
+"""Refusals of quota that end a task: no other route would help."""
 
 Heard = (
     TaskSubmitted
@@ -113,7 +58,7 @@ def decide(state: Router, heard: Heard) -> list[TaskRouted | TaskCompleted]:
         return []
     chain, task = heard.key
     end = _end_early(known)
-    said = end or _route(state, known)
+    said = end or _route(state, _name(heard), known)
     if end is None and state.unread and isinstance(said, TaskCompleted):
         return []  # Somebody may do it under settings that this farebox does not know: it is left to one that does.
     return [msgspec.structs.replace(said, chain=chain, task=task)]
@@ -122,156 +67,72 @@ def decide(state: Router, heard: Heard) -> list[TaskRouted | TaskCompleted]:
 def _end_early(known: Known) -> TaskCompleted | None:
     """End a task that must not go on, whatever platforms there are."""
     if known.cancelled:
-        return _ended(known, Fault(error_class="cancelled", message="Cancelled."))
+        return ended(known, Fault(error_class="cancelled", message="Cancelled."))
     if known.accepted is not None:
-        return _taken_for_the_answer(known, known.accepted)
+        return taken_for_the_answer(known, known.accepted)
     if known.ended is not None:
-        return _ended(known, known.ended)
+        return ended(known, known.ended)
     if known.unsupported:
-        return _ended(known, Fault(error_class="unsupported", message=known.unsupported))
+        return ended(known, Fault(error_class="unsupported", message=known.unsupported))
     return None
 
 
-def _ended(known: Known, fault: Fault) -> TaskCompleted:
-    tried = tuple(Rejected(platform=f.platform, reason=f"{f.error_class}: {f.message}") for f in known.failures.values())
-    return TaskCompleted(
-        **_envelope(known),
-        attempt=known.attempt,
-        status="cancelled" if fault.error_class == "cancelled" else "failed",
-        fault=fault,
-        tried=tried,
-    )
-
-
-def _envelope(known: Known) -> dict[str, Any]:
-    return {"cause": known.cause, "prev": known.said_seq, "batch": known.batch, "traceparent": known.traceparent}
-
-
-def _taken_for_the_answer(known: Known, accepted: AttemptInterrupted) -> TaskCompleted:
-    """End a task with what its interrupted attempt had said. What that may have cost was booked with the attempt."""
-    return TaskCompleted(
-        **_envelope(known),
-        attempt=known.attempt,
-        status="completed",
-        output=accepted.partial_output,
-        output_ref=accepted.partial_ref,
-        duration_ms=accepted.duration_ms,
-        finish_reason="accepted",
-        worktree=accepted.worktree,
-        base_commit=accepted.base_commit,
-    )
-
-
-def _route(state: Router, known: Known) -> TaskRouted | TaskCompleted:
-    candidates: list[tuple[tuple[bool, bool, int, int], Candidate]] = []
-    rejected: list[Rejected] = []
-    for order, (name, platform) in enumerate(state.settings.platforms.items()):
-        reason = _reason_against(state, known, name, platform)
-        if reason:
-            rejected.append(Rejected(platform=name, reason=reason))
-            continue
-        rank = (name in known.failures, name != known.hint, platform.cost_tier, order)
-        candidates.append((rank, _candidate(state, known, name, platform)))
+def _route(state: Router, name: str, known: Known) -> TaskRouted | TaskCompleted:
+    task = ranking.asked(state, name, known)
+    ranked = ranking.rank(state, task)
+    candidates = ranked.candidates
     if not candidates or known.attempt >= state.settings.attempts_max:
-        return _ended(known, _nobody(state, known, rejected))
-    ordered = tuple(candidate for _, candidate in sorted(candidates, key=lambda pair: pair[0]))
+        return ended(known, nobody(state, known, task.rules, ranked))
     return TaskRouted(
-        **_envelope(known),
+        **envelope(known),
         attempt=known.attempt + 1,
         submission_sha256=known.submission_sha256,
-        candidates=ordered,
-        rejected=tuple(rejected),
+        candidates=candidates,
+        rejected=ranked.rejected,
         priority=known.priority,
         timeout_s=known.timeout_s,
-        on_interrupt=_policy(known, state.settings.platforms[ordered[0].platform]),
+        on_interrupt=_policy(known, state.settings.platforms[candidates[0].platform]),
+        allowance=ranking.allowance(state, task, candidates),
     )
 
 
-def _reason_against(state: Router, known: Known, name: str, platform: PlatformSettings) -> str:
-    """Return why `name` may not do the task, empty if it may."""
-    report = state.reports.get(name)
-    failure = known.failures.get(name)
-    if known.hint and not known.fallback and name != known.hint:
-        return f"only {known.hint} was asked for"
-    if not platform.enabled:
-        return "disabled"
-    if not platform.open and name != known.hint:
-        return BY_NAME
-    if forbidden := directories.why_not(platform, known.directory):
-        return forbidden
-    if report is None or not report.available:
-        return f"not available: {report.detail if report else 'has not reported yet'}"
-    if known.model and report.models and known.model not in report.models:
-        return f"has no model {known.model}"
-    if failure is not None and (failure.error_class not in PASSING or failure.tries >= TRIES_MAX):
-        return f"failed: {failure.error_class}: {failure.message}"
-    if failure is not None and failure.not_before_ms - known.at_ms > state.settings.retry_wait_max_s * 1000:
-        return f"asks to wait until {failure.not_before_ms} ms, longer than retry_wait_max_s allows"
-    return ""
-
-
-def _candidate(state: Router, known: Known, name: str, platform: PlatformSettings) -> Candidate:
-    models = platform.models or state.reports[name].models
-    failure = known.failures.get(name)
-    return Candidate(
-        platform=name,
-        model=known.model or platform.model or (models[0] if models else ""),
-        billing=platform.billing,
-        tier=platform.cost_tier,
-        lane_seq=known.lanes.get(name, 0),
-        not_before_ms=failure.not_before_ms if failure else 0,
-        limit=platform.limit,
-    )
-
-
-def _nobody(state: Router, known: Known, rejected: list[Rejected]) -> Fault:
-    """Say why the task cannot go on: each platform tried and why it failed, or why none may."""
-    if known.hint and known.hint not in state.settings.platforms:
-        return Fault(error_class="invalid", message=f"There is no platform {known.hint!r}.")
-    if not known.failures:
-        asked_for = "" if known.fallback else known.hint
-        message = explained(rejected, asked_for=asked_for, hint=known.hint, directory=known.directory)
-        return Fault(error_class="unavailable", message=message[:4000])
-    failures = tuple(known.failures.values())
-    error_class = failures[0].error_class if len(failures) == 1 else "exhausted"
-    return Fault(error_class=error_class, message=_tried(known.failures)[:4000])
-
-
-def _tried(failures: dict[str, Failure]) -> str:
-    return "Tried " + "; ".join(f"{f.platform}: {f.error_class}: {f.message}" for f in failures.values())
-
-
-def evolve(state: Router, fact: Heard | SettingsAdopted | PlatformReported | TaskRouted | TaskCompleted) -> Router:
-    """Fold one fact."""
+def evolve(
+    state: Router, fact: Heard | SettingsAdopted | PriceListAdopted | PlatformReported | TaskRouted | TaskCompleted
+) -> Router:
+    """Fold one fact. What it teaches for other tasks is folded last, and not here: a fact that breaks touches its own task."""
     match fact:
         case SettingsAdopted():
             state.settings = restore(fact.settings)
             state.unread = bool(unread(fact.settings))
+            state.forget()
+        case PriceListAdopted():
+            state.prices = adopted(fact.list_id, fact.prices)
         case PlatformReported():
             state.reports[fact.platform] = fact
+            state.forget()
         case TaskSubmitted() | Quarantined():
-            _meet(state, fact)
-        case TaskCompleted():
-            state.tasks.pop(_name(fact), None)
+            return _meet(state, fact)
         case TaskCancelRequested():
             _cancel(state, fact)
         case _:
             known = state.tasks.get(_name(fact))
             if known is not None:
-                state.tasks[_name(fact)] = _moved(state, known, fact)
+                return _move(state, _name(fact), known, fact)
     return state
 
 
-def _meet(state: Router, fact: TaskSubmitted | Quarantined) -> None:
+def _meet(state: Router, fact: TaskSubmitted | Quarantined) -> Router:
     """Take a new task's baton. The first submission of a task counts; a cancel that came before it counts too."""
     name = _name(fact)
     if name in state.tasks:
-        return
+        return state
     cancelled = state.cancels.pop(name, False)
     if isinstance(fact, Quarantined):
-        fault = Fault(error_class="quarantined", message=f"The submission cannot be believed: {fact.reason}"[:4000])
+        fault = Fault(
+            error_class="quarantined", message=f"The submission cannot be believed: {fact.reason}"[:MESSAGE_CHARS_MAX]
+        )
         state.tasks[name] = Known(cause=fact.id, submission_sha256="0" * 64, at_ms=fact.at_ms, ended=fault)
-        return
+        return state
     unsupported = "This farebox runs no tasks with `needs` or `memory` yet." if fact.needs or fact.memory else ""
     state.tasks[name] = Known(
         cause=fact.id,
@@ -288,7 +149,13 @@ def _meet(state: Router, fact: TaskSubmitted | Quarantined) -> None:
         directory=fact.directory,
         unsupported=unsupported,
         cancelled=cancelled,
+        type=fact.type,
+        tags=fact.tags,
+        max_tokens=fact.max_tokens,
+        tokens=of_task(fact),
+        constraints=NO_CONSTRAINTS if fact.constraints == NO_CONSTRAINTS else fact.constraints,
     )
+    return lessons.took(state, name, fact.at_ms)
 
 
 def _cancel(state: Router, fact: TaskCancelRequested) -> None:
@@ -304,37 +171,47 @@ def _cancel(state: Router, fact: TaskCancelRequested) -> None:
     state.tasks[name] = msgspec.structs.replace(known, cancelled=True, cause=cause)
 
 
-def _moved(
+def _move(
     state: Router,
+    name: str,
     known: Known,
-    fact: TaskReady | TaskDecision | TaskRouted | QuotaRefused | AttemptFailed | AttemptInterrupted,
-) -> Known:
-    """Return the task after `fact`: the baton went on, or came back."""
+    fact: TaskReady | TaskDecision | TaskRouted | QuotaRefused | AttemptFailed | AttemptInterrupted | TaskCompleted,
+) -> Router:
+    """Fold what was said about a task that has not ended: the baton went on, or came back."""
     match fact:
         case TaskRouted():
-            return msgspec.structs.replace(known, cause="", attempt=fact.attempt, policy=fact.on_interrupt, said_seq=fact.seq)
+            state.tasks[name] = msgspec.structs.replace(
+                known, cause="", attempt=fact.attempt, policy=fact.on_interrupt, said_seq=fact.seq
+            )
+            return lessons.gave(state, name, fact)
         case QuotaRefused():
             # What nobody may do any more, others may: it is routed anew, under the settings of now.
-            ended = fact.fault if fact.fault.error_class == "cancelled" else None
-            return msgspec.structs.replace(known, cause=fact.id, ended=ended)
+            last_word = fact.fault if fact.fault.error_class in LAST_WORDS else None
+            state.tasks[name] = msgspec.structs.replace(known, cause=fact.id, ended=last_word, at_ms=fact.at_ms)
+            return lessons.took(state, name, fact.at_ms)
         case AttemptFailed() | AttemptInterrupted():
-            return _after_attempt(state, known, fact)
+            after = state.tasks[name] = _after_attempt(state, known, fact)
+            return state if after is known else lessons.failed(state, name, known, fact)
+        case TaskCompleted():
+            del state.tasks[name]
+            return lessons.completed(state, name, known, fact)
         case TaskDecision() if known.asking is not None and fact.attempt == known.asking.attempt:
-            return _decided(known, known.asking, fact)
+            state.tasks[name] = _decided(known, known.asking, fact)
+            return lessons.took(state, name, fact.at_ms)
         case _:
-            return known
+            return state
 
 
 def _decided(known: Known, asking: AttemptInterrupted, decision: TaskDecision) -> Known:
     """Take the baton back with a person's word: the first one counts, nobody is asked any more."""
-    ended = accepted = None
+    end = accepted = None
     if decision.decision == "accept" and (asking.partial_output or asking.partial_ref is not None):
         accepted = asking
     elif decision.decision == "accept":
-        ended = Fault(error_class="policy", message="There was no partial output that could be accepted.")
+        end = Fault(error_class="policy", message="There was no partial output that could be accepted.")
     elif decision.decision == "fail":
-        ended = Fault(error_class="policy", message="Ended by decision.")
-    return msgspec.structs.replace(known, cause=decision.id, asking=None, ended=ended, accepted=accepted, at_ms=decision.at_ms)
+        end = Fault(error_class="policy", message="Ended by decision.")
+    return msgspec.structs.replace(known, cause=decision.id, asking=None, ended=end, accepted=accepted, at_ms=decision.at_ms)
 
 
 def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInterrupted) -> Known:
@@ -348,13 +225,13 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     failure = Failure(fact.platform, fact.fault.error_class, fact.fault.message, tries, fact.at_ms + wait_ms)
     failures = {**known.failures, fact.platform: failure}
     billed = known.billed + (fact.charged != "none")
-    ended = asking = None
+    end = asking = None
     if isinstance(fact, AttemptInterrupted):
-        ended, asking = _interrupted(state, known, fact)
-    if ended is None and billed >= state.settings.billed_attempts_max:
-        ended = Fault(
+        end, asking = _interrupted(state, known, fact)
+    if end is None and billed >= state.settings.billed_attempts_max:
+        end = Fault(
             error_class="exhausted",
-            message=f"{billed} attempts may have been charged, no more are allowed. {_tried(failures)}"[:4000],
+            message=f"{billed} attempts may have been charged, no more are allowed. {tried(failures)}"[:MESSAGE_CHARS_MAX],
         )
         asking = None
     return msgspec.structs.replace(
@@ -364,7 +241,7 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
         billed=billed,
         lanes={**known.lanes, fact.platform: fact.seq},
         failures=failures,
-        ended=ended,
+        ended=end,
         asking=asking,
     )
 
@@ -396,4 +273,4 @@ def _name(fact: Heard | TaskRouted | TaskCompleted) -> str:
     return ".".join(fact.key)
 
 
-ACTOR = Actor(name="router", new=Router, decide=decide, evolve=evolve, asks=asks, version=2)
+ACTOR = Actor(name="router", new=Router, decide=decide, evolve=evolve, asks=asks, version=3)

@@ -96,11 +96,15 @@ class DatedPrice(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelPrices(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """One model: its name in the list, the names it answers to, its prices. Of several in force the last one counts."""
+    """One model: its name in the list, the names it answers to, its prices. Of several in force the last one counts.
+
+    `context_tokens` is how many tokens it can hold, where that is known.
+    """
 
     id: str
     match: Tests
     prices: Annotated[tuple[DatedPrice, ...], Meta(min_length=1)]
+    context_tokens: Count | None = None
 
     def price_at(self, at_ms: int) -> DatedPrice:
         """Return the price in force at `at_ms`; before all dates that is the first one."""
@@ -143,6 +147,26 @@ def restore(plain: dict[str, Any]) -> PriceList:
     except (msgspec.ValidationError, re.error) as error:
         raise BadSettings(f"The adopted price list does not read: {error}") from error
     return prices
+
+
+def adopted(list_id: str, plain: dict[str, Any]) -> PriceList:
+    """Return the list that was adopted as `list_id`; one that does not read (or is not inline) prices nothing."""
+    try:
+        prices = restore(plain)
+    except BadSettings:
+        prices = PriceList()
+    return interned(msgspec.structs.replace(prices, list_id=list_id))
+
+
+@lru_cache(maxsize=8)
+def interned(prices: PriceList) -> PriceList:
+    """Return the one object for equal lists: two of them would be compared whole at each price that is looked up."""
+    return prices
+
+
+def name_of(price_model: str, model: str) -> str:
+    """Return the name to look up: the platform's own `price_model`; one that ends in "/" only names whose model it is."""
+    return price_model + model if price_model.endswith("/") else price_model or model
 
 
 def price_of(prices: PriceList, model: str, usage: Usage, at_ms: int, *, provider: str = "") -> Priced | None:

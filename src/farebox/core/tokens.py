@@ -5,8 +5,35 @@ Checked 2026-11-21 against the o200k vocabulary: 4.0 to 4.6 characters a token i
 
 from __future__ import annotations
 
+import msgspec
+
+from farebox.core.events import TaskSubmitted
+
+FRAME_CHARS = 32
+"""What marks a file or a context as data, beside its name."""
+
 
 def estimate(text: str) -> int:
     """Return about how many tokens `text` is: UTF-8 bytes / 3.5 or characters / 4, the larger, rounded up."""
     size = len(text.encode("utf-8", "replace"))
     return max(-(-size * 2 // 7), -(-len(text) // 4))
+
+
+def of_task(task: TaskSubmitted) -> int:
+    """Return about how many tokens a platform reads for a task: prompt, system prompt, context and files.
+
+    Contents in the object store count by their bytes.
+    """
+    size = _bytes(task.prompt) + _bytes(task.system)
+    refs = [task.prompt_ref, task.context_ref]
+    if task.context:
+        size += FRAME_CHARS + len(msgspec.json.encode(task.context))
+    for file in task.files:
+        size += FRAME_CHARS + _bytes(file.name) + _bytes(file.content or "")
+        refs.append(file.ref)
+    size += sum(ref.bytes for ref in refs if ref is not None)
+    return -(-size * 2 // 7)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

@@ -80,7 +80,7 @@ def _model(model: g.ModelInfo) -> ModelPrices:
     """Keep models without token prices too: they must stay unpriced, not fall through to a looser name behind them."""
     prices = model.prices
     dated = tuple(_dated(one) for one in prices) if isinstance(prices, list) else (_price(prices),)
-    return ModelPrices(id=model.id, match=_tests(model.match), prices=dated)
+    return ModelPrices(id=model.id, match=_tests(model.match), prices=dated, context_tokens=model.context_window)
 
 
 def _dated(conditional: Any) -> DatedPrice:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import router
+from actors import filters, router
 from farebox.core import subjects
 from farebox.core.actor import Quarantined
 from farebox.core.events import (
@@ -45,7 +45,7 @@ def test_three_tries_are_enough_but_being_rate_limited_is_no_try(story, routing)
     for attempt in range(1, 6):
         (said,) = one.hear(routing.failed(attempt, error_class="rate_limited"))
         one.tell(said)
-    for attempt in range(6, 6 + router.TRIES_MAX):
+    for attempt in range(6, 6 + filters.TRIES_MAX):
         (said,) = one.hear(routing.failed(attempt))
         one.tell(said)
     assert isinstance(said, TaskCompleted)
