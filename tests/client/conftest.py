@@ -282,6 +282,12 @@ async def engine_on(store: MemoryStore) -> AsyncIterator[ScriptedEngine]:
         await engine.stop()
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that nobody says is not waited for: the engine is asked."""
+    monkeypatch.setattr("farebox.client.FRESH_S", 0.1)
+
+
 @pytest.fixture
 def store() -> MemoryStore:
     return MemoryStore()

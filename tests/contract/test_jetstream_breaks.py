@@ -87,7 +87,7 @@ async def test_those_who_listen_and_serve_are_there_again_after_a_restart(opened
     other = await opened()
     async with asyncio.timeout(25):
         await back.wait()
-        assert await other.request("farebox.api.echo", b"again", 5) == b"again"
+        assert await other.request("farebox.api.echo", b"again", 25) == b"again"
         await other.publish("farebox.live.x", b"text")
         assert await heard.get() == b"text"
 

@@ -58,7 +58,7 @@ async def test_a_question_is_answered_by_one_of_those_who_serve(world):
         return await log.serve("farebox.api.echo", handler)
 
     subscriptions = [await serve(number) for number in range(3)]
-    answers = await asyncio.gather(*(asker.request("farebox.api.echo", b"%d" % n, 5) for n in range(30)))
+    answers = await asyncio.gather(*(asker.request("farebox.api.echo", b"%d" % n, 25) for n in range(30)))
     assert answers == [b"%d!" % n for n in range(30)]
     assert len(served) == 30
     for subscription in subscriptions:

@@ -95,7 +95,7 @@ async def test_the_log_of_the_port_works_for_confined_users(server):
             return question + b"?"
 
         await engine.serve("farebox.api.status", answer)
-        assert await client.request("farebox.api.status", b"well", 2) == b"well?"
+        assert await client.request("farebox.api.status", b"well", 25) == b"well?"
 
 
 async def test_a_user_who_comes_while_the_server_runs_can_do_all_that_is_his(server):

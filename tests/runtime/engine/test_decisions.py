@@ -31,7 +31,7 @@ async def interrupted(opened, engines, kind_of):
         async def start(self):
             self.log = opened()
             self.engine = await engines.make(self.log, kinds=self.kinds)
-            self.client = Client(opened(), patience_s=10)
+            self.client = Client(opened(), patience_s=25)
             return self
 
         async def submit(self, **fields):

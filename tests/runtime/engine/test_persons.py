@@ -27,7 +27,7 @@ async def asked(opened, engines):
         async def start(self, **fields):
             self.log = opened()
             await self.up()
-            self.client = Client(opened(), patience_s=10)
+            self.client = Client(opened(), patience_s=25)
             self.handle = await self.client.submit("Which of the two logos?", platform="rehearsal", **fields)
             return self
 

@@ -156,7 +156,7 @@ async def test_a_full_disk_is_told_and_what_it_tore_swallows_nothing_written_lat
         check=False,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=25,
     )
     assert child.stdout.splitlines() == ["refused 27 True", "not marked True"], child.stderr
     again = Spool(tmp_path / "journal")

@@ -11,7 +11,7 @@ from farebox.runtime import versions
 from farebox.runtime.lookout import Lookout
 
 SAYS = '#!/bin/sh\necho "$1" >>{folder}/asked\nif [ "$1" = --version ]; then echo {version}; fi\n{more}\n'
-PROBE = Probe(program="it", ask=(("--version",), ("login", "status")), timeout_s=10)
+PROBE = Probe(program="it", ask=(("--version",), ("login", "status")), timeout_s=25)
 
 
 def program(folder, version="1.0", more=""):
@@ -54,7 +54,7 @@ async def test_a_version_that_was_not_told_is_asked_for_again(tmp_path):
 def kind_of(folder):
     return PlatformKind(
         name="slow", ask=None, reader=None, check=lambda *_: None, defaults={},
-        probe=lambda _name, _settings: Probe(program=str(folder / "it"), ask=(("wait",),), timeout_s=20),
+        probe=lambda _name, _settings: Probe(program=str(folder / "it"), ask=(("wait",),), timeout_s=25),
         read_probe=lambda name, _settings, answer: events.PlatformReported(
             platform=name, available=bool(answer.said), detail=answer.said[0].out.strip()
         ),
