@@ -100,7 +100,6 @@ class Fold:
                 self._learned(fact)
             case TaskCompleted():
                 self._asked.pop(fact.key, None)
-                self.known.ended(fact.chain, fact.task)
             case QuotaRefused():
                 self._asked.pop(fact.key, None)
                 return
@@ -243,6 +242,8 @@ class Fold:
 
     def _was(self, use: Use, claimed: Decimal, from_ms: int, as_of: int) -> bool:
         """Say whether that was the use at some moment since the last fact that the writer had read."""
+        if use.rewound and claimed > use.at(self._now_ms, as_of):
+            return True
         return any(use.at(moment, as_of) == claimed for moment in use.moments(from_ms, self._now_ms, as_of))
 
     def _settled(self, fact: QuotaSettled) -> None:

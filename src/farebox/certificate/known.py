@@ -16,7 +16,7 @@ from farebox.core.settings import Settings, restore
 from farebox.core.terms import Allowance, Billing, QuotaSource
 
 VERSIONS_KEPT = 1000
-PERCENT = Decimal(100)
+PERCENT, ZERO = Decimal(100), Decimal(0)
 NOBODY: tuple[tuple[int, str], ...] = ()
 
 
@@ -107,21 +107,16 @@ class Known:
         return name
 
     def bound(self, fact: TaskRouted) -> None:
-        """Take the bounds that a submission set for its task, its batch and its chain; the smallest one counts."""
+        """Take the bounds that a submission set for its batch and its chain; the smallest one counts."""
         allowance = fact.allowance
         for name, limit in (
-            (f"task={fact.chain}.{fact.task}", allowance.max_cost_usd),
-            (f"batch={fact.batch}", allowance.batch_max_cost_usd),
+            (f"batch={fact.batch}" if fact.batch else "", allowance.batch_max_cost_usd),
             (f"chain={fact.chain}", allowance.chain_max_cost_usd),
         ):
-            if limit is not None:
+            if limit is not None and name:
                 known = self._bounds.setdefault(name, [])
                 if not known or Decimal(limit) < Decimal(known[-1][1]):
                     known.append((fact.seq, limit))
-
-    def ended(self, chain: str, task: str) -> None:
-        """A task ended: nothing is granted to it any more."""
-        self._bounds.pop(f"task={chain}.{task}", None)
 
     def turn(self, name: str) -> Turn:
         """Return the window of a quota that a provider spoke of, as the settings of now say it."""
@@ -141,10 +136,12 @@ class Known:
         version = self._version(as_of)
         owner = version.owner(wanted.platform)
         found: dict[str, Applied] = {}
-        for one in (*self._windows(version, owner, wanted.billing, as_of), *self._budgets(version, wanted)):
+        for one in self._windows(version, owner, wanted.billing, as_of):
             found[one.id] = one
-        for one in self._bounded(wanted, as_of):
-            found[one.id] = one
+        for one in (*self._budgets(version, wanted), *self._bounded(wanted, version.seq, as_of)):
+            other = found.get(one.id)
+            if other is None or _less(one.limit, other.limit):
+                found[one.id] = one
         return found
 
     def _version(self, as_of: int) -> _Version:
@@ -168,64 +165,71 @@ class Known:
 
     def _budgets(self, version: _Version, wanted: Wanted) -> Iterator[Applied]:
         for name, budget in version.settings.budgets.items():
-            whose = _whose(budget, wanted)
-            if whose is not None:
+            for whose in _whose(budget, wanted):
                 turn = turn_of(budget.window, budget.kind, budget.zone)
                 limit = Limit(Decimal(budget.limit_usd), version.seq, "engine", "configured")
                 yield Applied(quotas.budget_id(name, budget.window, whose), "usd", turn, limit)
 
-    def _bounded(self, wanted: Wanted, as_of: int) -> Iterator[Applied]:
-        if wanted.billing not in {"metered", "rehearsal"} or not self._bounds:
+    def _bounded(self, wanted: Wanted, seq: int, as_of: int) -> Iterator[Applied]:
+        """Yield the budgets that submissions brought along: that of the task itself, those of its batch and its chain."""
+        if wanted.billing not in {"metered", "rehearsal"}:
             return
-        for scope, whose in (("task", f"{wanted.chain}.{wanted.task}"), ("batch", wanted.batch), ("chain", wanted.chain)):
+        own = wanted.allowance.max_cost_usd
+        found = [("task", f"{wanted.chain}.{wanted.task}", None if own is None else (seq, own))]
+        for scope, whose in (("batch", wanted.batch), ("chain", wanted.chain)):
             known = self._bounds.get(f"{scope}={whose}", NOBODY)
-            limit = next(((seq, limit) for seq, limit in reversed(known) if seq <= as_of), None)
-            if limit is not None:
-                name = quotas.budget_id(scope, quotas.FOR_EVER, whose)
-                said = Limit(Decimal(limit[1]), limit[0], "router", "configured")
-                yield Applied(name, "usd", turn_of(quotas.FOR_EVER), said)
+            found.append((scope, whose, next(((at, bound) for at, bound in reversed(known) if at <= as_of), None)))
+        for scope, whose, bound in found:
+            if bound is not None:
+                said = Limit(Decimal(bound[1]), bound[0], "router", "configured")
+                yield Applied(quotas.budget_id(scope, quotas.FOR_EVER, whose), "usd", turn_of(quotas.FOR_EVER), said)
 
 
 def _limit(seq: int, unit: str, written: list[QuotaSettings], said: _Learned | None, as_of: int) -> Limit:
     """Return the limit in force: learned, else published; a smaller one that the user wrote is what he wants."""
-    learned = None
-    if said is not None:
-        at, amount = next(((at, amount) for at, amount in reversed(said.limits) if at <= as_of), (said.first_seq, None))
-        if unit == "percent":
-            learned = Limit(PERCENT, at, said.writer, "learned")
-        elif amount is not None:
-            learned = Limit(Decimal(amount), at, said.writer, "learned")
+    bounds = [_written(seq, one) for one in written if one.source == "configured" and one.limit is not None]
+    learned = next(((at, told) for at, told in reversed(said.limits) if at <= as_of), None) if said is not None else None
     published = [_written(seq, one) for one in written if one.source != "configured" and one.limit is not None]
-    base = [learned] if learned is not None else published
-    bounds = [*base, *(_written(seq, one) for one in written if one.source == "configured" and one.limit is not None)]
-    if not bounds and unit == "percent":
-        return Limit(PERCENT, seq, "engine", "configured")
-    return min(bounds, key=lambda one: one.amount or Decimal(0), default=Limit())
+    if said is not None and learned is not None:
+        bounds.append(Limit(Decimal(learned[1]), learned[0], said.writer, "learned"))
+    elif published or unit != "percent":
+        bounds += published
+    else:
+        bounds.append(Limit(PERCENT, seq, "engine", "published"))
+    return min(bounds, key=lambda one: one.amount or ZERO, default=Limit())
+
+
+def _less(one: Limit, other: Limit) -> bool:
+    return one.amount is not None and (other.amount is None or one.amount < other.amount)
 
 
 def _written(seq: int, entry: QuotaSettings) -> Limit:
     return Limit(quotas.amount(entry.limit), seq, "engine", entry.source)
 
 
-def _whose(budget: BudgetSettings, wanted: Wanted) -> str | None:
-    """Return whose budget it is where each has its own, empty where it is one; None where the grant takes nothing of it.
+def _whose(budget: BudgetSettings, wanted: Wanted) -> Iterator[str]:
+    """Yield whose budget it is where each has its own, empty where it is one; nothing where the grant takes none of it.
 
     Play money takes no part of a budget for real money, and what a plan or nobody pays takes none at all.
     """
-    own = {
-        "platform": wanted.platform,
-        "chain": wanted.chain,
-        "batch": wanted.batch,
-        "task": f"{wanted.chain}.{wanted.task}",
-    }.get(budget.scope)
     named = budget.scope in {"task", "batch", "chain"} or (budget.scope == "platform" and budget.key == wanted.platform)
     if wanted.billing != "metered" and not (wanted.billing == "rehearsal" and named):
-        return None
-    if budget.scope == "tag":
-        name, _, value = budget.key.partition("=")
-        return "" if wanted.allowance.tags.get(name) == value else None
-    if own is None:
-        return ""
-    if budget.key:
-        return "" if budget.key == own else None
-    return own or None
+        return
+    match budget.scope:
+        case "all":
+            yield ""
+            return
+        case "platform":
+            own = [wanted.platform]
+        case "tag":
+            own = [f"{name}={value}" for name, value in sorted(wanted.allowance.tags.items())]
+        case "chain":
+            own = [wanted.chain]
+        case "batch":
+            own = [wanted.batch] if wanted.batch else []
+        case "task":  # pragma: no branch - there is no other scope
+            own = [f"{wanted.chain}.{wanted.task}", wanted.task][: 2 if budget.key else 1]
+    if not budget.key:
+        yield from own
+    elif budget.key in own:
+        yield ""

@@ -16,7 +16,6 @@ from msgspec import Struct
 from farebox.core.errors import BadInput
 from farebox.core.quotas import CALENDAR, FOR_EVER, kind_of, window_s
 
-HOUR_S = 3600
 DAY_S = 86_400
 MONDAY = 3
 """Days from a Monday to 1970-01-01, a Thursday."""
@@ -47,10 +46,13 @@ class Turn(Struct, frozen=True):
             return day.year * 12 + day.month
         if self.name == "week":
             return (wall_s // DAY_S + MONDAY) // 7
-        if self.length_s <= HOUR_S:
+        if self.name in {"minute", "hour"}:
             # An hour that comes twice is told apart by how far its clock is from UTC.
             return (wall_s // self.length_s) * 2 * DAY_S + offset_s
-        return wall_s // self.length_s
+        if self.name == "day":
+            return wall_s // DAY_S
+        # A duration is counted in time that passed, from the zone's first midnight of 1970 on, whatever its clock did since.
+        return (at_ms // 1000 + (0 if self.zone == "UTC" else _offset_s(self.zone, 0))) // self.length_s
 
 
 @lru_cache(maxsize=1024)

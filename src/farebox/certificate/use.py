@@ -33,6 +33,8 @@ class Use:
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
+        self.rewound = False
+        """Whether its window became another one: then whoever counts may have kept more than is in it now."""
         self.holds: dict[Hold, tuple[Decimal, int]] = {}
         self._held = ZERO
         self._sums: dict[int, Decimal] = {}
@@ -44,6 +46,7 @@ class Use:
 
     def turn_to(self, turn: Turn) -> None:
         """Take another window of the same length: it may turn by another zone now, or look back."""
+        self.rewound = True
         entries, self.turn = self._settled[self._gone :], turn
         self._settled, self._gone, self._total = [], 0, ZERO
         self._sums.clear()
