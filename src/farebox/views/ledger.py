@@ -306,7 +306,10 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
         "CREATE TEMP TABLE said_where (fact VARCHAR, current BIGINT,"
         " prefix VARCHAR, laned BOOLEAN, tail VARCHAR, other_prefix VARCHAR, other_laned BOOLEAN)"
     )
-    connection.executemany("INSERT INTO said_where VALUES (?, ?, ?, ?, ?, ?, ?)", list(said.values()))
+    # One statement: each costs half a millisecond.
+    places = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(said))
+    said_where = f"INSERT INTO said_where VALUES {places}"  # noqa: S608  question marks only
+    connection.execute(said_where, [value for row in said.values() for value in row])
 
 
 def _move_aside(path: Path, why: str) -> str:
