@@ -7,6 +7,8 @@ Output: a histogram of powers of two for each type of task, and for each type an
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from math import log2
 from typing import NamedTuple
 
@@ -115,8 +117,9 @@ def output_tokens(estimator: Estimator, task_type: TaskType, model: str) -> Outp
     """Return what such a task will probably write: learned of type and model, of the type alone, or the default."""
     for key, enough in ((f"{task_type}/{model}", ENOUGH_OF_MODEL), (task_type, ENOUGH_OF_TYPE)):
         counts = estimator.outputs.get(key)
-        if counts is not None and sum(counts) >= enough:
-            return Output(_quantile(counts, 1), _quantile(counts, 5), _quantile(counts, 9))
+        sums = list(accumulate(counts)) if counts else [0]
+        if counts and sums[-1] >= enough:
+            return Output(_quantile(counts, sums, 1), _quantile(counts, sums, 5), _quantile(counts, sums, 9))
     return DEFAULTS[task_type]
 
 
@@ -133,16 +136,13 @@ def _times(estimated: int, ratio: Ratio) -> int:
     return max(1, round(estimated * 2**ratio.level))
 
 
-def _quantile(counts: list[int], tenths: int) -> int:
-    """Return the number below which so many tenths of all lie, as if each bucket were evenly filled."""
-    wanted = sum(counts) * tenths
-    before = 0
-    for bucket, count in enumerate(counts):
-        if count and (before + count) * 10 >= wanted:
-            lowest = 2**bucket // 2
-            return lowest + lowest * max(wanted - before * 10, 0) // (count * 10)
-        before += count
-    raise AssertionError("an empty histogram has no quantiles")
+def _quantile(counts: list[int], sums: list[int], tenths: int) -> int:
+    """Return the number below which so many tenths of all lie, as if each bucket were evenly filled. `sums` add counts up."""
+    wanted = sums[-1] * tenths
+    bucket = bisect_left(sums, -(-wanted // 10))
+    missing = wanted - (sums[bucket] - counts[bucket]) * 10
+    lowest = 2**bucket // 2
+    return lowest + lowest * missing // (counts[bucket] * 10)
 
 
 def _forget(known: dict[str, list[Ratio]] | dict[str, list[int]]) -> None:

@@ -91,8 +91,8 @@ def after(health: Health, what: Outcome, *, duration_ms: int, at_ms: int, task: 
 def _failed(health: Health, at_ms: int, task: str) -> Health:
     errors = health.errors + (1 - health.errors) * ERROR_WEIGHT
     bare = msgspec.structs.replace(health, errors=errors, in_a_row=health.in_a_row + 1)
-    if bare.in_a_row < IN_A_ROW or (health.until_ms and health.probe != task and at_ms < health.until_ms):
-        return bare  # What began before it opened says nothing new.
+    if bare.in_a_row < IN_A_ROW or at_ms < health.until_ms:
+        return bare  # What ends while it is open began before, and says nothing new.
     if health.until_ms and health.probe not in {"", task}:
         return bare  # The probe decides.
     wait_ms = min(OPEN_MS * 2 ** min(health.turns, 10), OPEN_MS_MAX)
