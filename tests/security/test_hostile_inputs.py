@@ -67,19 +67,24 @@ print(json.dumps({"argv": sys.argv[1:], "bytes": len(text), "head": text[-12:].d
 """
 
 
-@pytest.mark.parametrize(
-    "prompt", ["--dangerously-skip-permissions", "-rf /", "a\x00b", "$(reboot) `id` ; rm", "x" * 200_000], ids=len
-)
-async def test_a_prompt_goes_to_standard_input_and_never_onto_a_command_line(tmp_path, monkeypatch, prompt):
+PROMPTS = ["--dangerously-skip-permissions", "-rf /", "a\x00b", "$(reboot) `id` ; rm", "x" * 200_000]
+
+
+async def test_a_prompt_goes_to_standard_input_and_never_onto_a_command_line(tmp_path, monkeypatch):
     """Rows: prompts beginning with '-', NUL, above 128 KiB; environment."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "not-for-this-program")
     monkeypatch.setenv("NATS_NKEY", "/nor/this")
     (tmp_path / "looks.py").write_text(LOOKS)
     toml = f'[platforms.looks]\nkind = "command"\nargv = ["{sys.executable}", "{tmp_path}/looks.py"]\nbilling = "free"\n'
     async with engine_with(tmp_path, toml) as client:
-        result = await (await client.submit(prompt, platform="looks")).result()
-    assert result.status == "completed", result.error
-    seen = json.loads(result.output)
+        handles = [await client.submit(prompt, platform="looks") for prompt in PROMPTS]
+        results = [await handle.result() for handle in handles]
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        assert result.status == "completed", result.error
+        _is_harmless(prompt, json.loads(result.output))
+
+
+def _is_harmless(prompt, seen):
     assert seen["argv"] == []
     assert seen["bytes"] == len(prompt.encode())
     assert seen["head"] == prompt[-12:]
@@ -88,16 +93,19 @@ async def test_a_prompt_goes_to_standard_input_and_never_onto_a_command_line(tmp
     assert seen["fds"] <= 4, "standard input, output and error, and the folder that is being listed"
 
 
-@pytest.mark.parametrize("where", ["store", "store/nats", "."])
-async def test_no_program_is_started_where_the_store_lies(tmp_path, where):
+async def test_no_program_is_started_where_the_store_lies(tmp_path):
     """Row: agents that read our store."""
-    toml = '[platforms.cat]\nkind = "command"\nargv = ["cat"]\nbilling = "free"\n'
-    toml += f'[platforms.cat.options]\ndirectory = "{tmp_path / where}"\n'
+    places = {"inside": "store", "deep": "store/nats", "above": "."}
+    toml = ""
+    for name, where in places.items():
+        toml += f'[platforms.{name}]\nkind = "command"\nargv = ["cat"]\nbilling = "free"\n'
+        toml += f'[platforms.{name}.options]\ndirectory = "{tmp_path / where}"\n'
     async with engine_with(tmp_path, toml) as client:
-        result = await (await client.submit("hello", platform="cat")).result()
-    assert result.status == "failed"
-    assert "the store of the engine lies there" in result.error.message
-    assert result.cost.paid_usd in {"0", None}
+        results = [await (await client.submit("hello", platform=name)).result() for name in places]
+    for result in results:
+        assert result.status == "failed"
+        assert "the store of the engine lies there" in result.error.message
+        assert result.cost.paid_usd in {"0", None}
 
 
 def test_a_program_may_start_beside_the_store_or_where_the_engine_was_started(tmp_path, monkeypatch, request):

@@ -29,7 +29,7 @@ import os, sys, time
 sys.stdin.read()
 key = os.environ["SESAME_API_KEY"]
 for piece in ("the key is ", key[:7], key[7:], " and {TOKEN[:9]}", "{TOKEN[9:]}."):
-    sys.stdout.write(piece); sys.stdout.flush(); time.sleep(0.08)
+    sys.stdout.write(piece); sys.stdout.flush(); time.sleep(0.06)
 sys.stderr.write("failed with " + os.environ["SESAME_API_KEY"] + " and {TOKEN}")
 sys.exit(int(sys.argv[1]))
 """
@@ -46,7 +46,7 @@ async def test_a_program_that_tells_its_key_tells_nobody_else(tmp_path, monkeypa
     (tmp_path / "says.py").write_text(SAYS)
     (tmp_path / "farebox.toml").write_text(
         f'[platforms.teller]\nkind = "command"\nargv = ["{sys.executable}", "{tmp_path}/says.py", "{code}"]\n'
-        'billing = "free"\nkey_env = "SESAME_API_KEY"\n'
+        'billing = "free"\nkey_env = "SESAME_API_KEY"\n[engine]\nattempts_max = 2\n'
     )
     config = load(file=tmp_path / "farebox.toml", kinds=platform_kinds())
     store = tmp_path / "store"
