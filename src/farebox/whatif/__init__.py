@@ -1,0 +1,1 @@
+"""What would have been: the tasks of a log through the real router, quota and cost under another policy, in virtual time."""

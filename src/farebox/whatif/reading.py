@@ -1,0 +1,100 @@
+"""Reads a whole log into a recording, runs it under other settings, and lays what would have been beside what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from msgspec import Struct
+
+from farebox.core import wire
+from farebox.core.actor import Actor
+from farebox.core.errors import BadFact, LogBeheaded, LogDamaged
+from farebox.core.settings import Settings
+from farebox.log.gaps import PUT_BACK
+from farebox.log.port import Log, Position, Stored
+from farebox.whatif.recording import Recording
+from farebox.whatif.world import World
+
+SILENCE_S = 5.0
+
+
+class Counterfactual(Struct, frozen=True):
+    """What would have been. `borrowed` attempts ran where no such attempt was recorded; `left_out` tasks have no end yet."""
+
+    facts: int
+    attempts: int
+    borrowed: int
+    left_out: int
+    changed: int
+    assumed: tuple[str, ...]
+    digest: str
+    happened: dict[str, Any]
+    hypothetical: dict[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain data, schema `farebox.what-if/1`."""
+        share = round(self.borrowed / self.attempts, 4) if self.attempts else 0
+        return {
+            "schema": "farebox.what-if/1", "hypothetical": True, "facts": self.facts, "attempts": self.attempts,
+            "extrapolated": self.borrowed, "extrapolated_share": share,
+            "left_out": self.left_out, "routed_otherwise": self.changed, "assumed_available": list(self.assumed),
+            "digest": self.digest, "happened": self.happened, "would_have": self.hypothetical,
+        }  # fmt: skip
+
+
+class Reading:
+    """A recording made of stored facts. What cannot be read is passed over."""
+
+    def __init__(self) -> None:
+        self.recording = Recording()
+        self.facts = self.last = 0
+
+    def read(self, batch: Sequence[Stored]) -> None:
+        """Take facts."""
+        for stored in batch:
+            self.last, self.facts = stored.seq, self.facts + 1
+            try:
+                fact = wire.decode(stored.subject, stored.body, stored.seq, stored.at_ms)
+            except BadFact:
+                continue
+            self.recording.take(fact, stored.subject.split(".", 3)[2])
+
+
+async def recorded(log: Log, position: Position) -> Reading:
+    """Read the log to its end. Raises LogBeheaded where its beginning is gone, LogDamaged at a hole, BusError."""
+    if position.first_seq > 1:
+        raise LogBeheaded(f"Fact 1 and all up to {position.first_seq - 1} are gone.", hint=PUT_BACK)
+    reading = Reading()
+    if position.last_seq:
+        async with aclosing(log.follow(1)) as batches:
+            while reading.last < position.last_seq:
+                coming = asyncio.ensure_future(anext(batches))
+                while not (await asyncio.wait({coming}, timeout=SILENCE_S))[0]:
+                    if await log.at(reading.last + 1) is None:
+                        coming.cancel()
+                        await asyncio.gather(coming, return_exceptions=True)
+                        raise LogDamaged(f"Fact {reading.last + 1} cannot be read.", hint=PUT_BACK)
+                reading.read([stored for stored in coming.result() if stored.seq <= position.last_seq])
+    return reading
+
+
+def what_if(reading: Reading, actors: Sequence[Actor[Any]], settings: Settings, assume: Sequence[str] = ()) -> Counterfactual:
+    """Run what was recorded under other settings.
+
+    Platforms to `assume` are taken for available where the log never heard of them. Raises BadInput (FB309) when nobody may do
+    anything.
+    """
+    recording = reading.recording
+    unheard = tuple(sorted(set(assume) & set(settings.platforms) - recording.reported()))
+    world = World(actors, recording, settings, unheard)
+    world.run()
+    runs = {key: run for key, run in recording.happened.runs.items() if key in recording.ended}
+    changed = sum(runs.get(key) != world.tally.runs.get(key) for key in runs.keys() | world.tally.runs.keys())
+    return Counterfactual(
+        facts=reading.facts, attempts=world.attempts, borrowed=world.borrowed, left_out=world.left_out, changed=changed,
+        assumed=unheard, digest=world.digest.hex(), happened=recording.happened.document(),
+        hypothetical=world.tally.document(),
+    )  # fmt: skip
