@@ -154,6 +154,14 @@ class Client:
         """Return what is there and what is missing (`farebox.platforms/1`): as it is now, or without `look` as last seen."""
         return await api.ask(self.log, "platforms", {"look": look})
 
+    async def quota(self) -> api.Json:
+        """Return how every quota and budget stands (`farebox.quota/1`); amounts are decimal text, unknown is None."""
+        return await api.ask(self.log, "quota", {})
+
+    async def reload_settings(self) -> api.Json:
+        """Let the engine read its settings anew and put them in force (`farebox.settings/1`). Raises BadSettings."""
+        return await api.ask(self.log, "settings_reload", {}, timeout_s=30)
+
     async def replay(self) -> api.Json:
         """Rebuild all views from the log (`farebox.replay/1`)."""
         return await api.ask(self.log, "replay", {}, timeout_s=3600)

@@ -168,6 +168,11 @@ def full(config: Config | None) -> Config:
         return load(kinds=platform_kinds())
     if config.settings.platforms:
         return config
+    return _read_anew(config)
+
+
+def _read_anew(config: Config) -> Config:
+    """Return the settings as the files and the environment say them now, found the way the given ones were."""
     return load(kinds=platform_kinds(), flags=config.flags, file=Path(config.file) if config.file else None)
 
 
@@ -313,6 +318,7 @@ async def _running(
         log, config.settings, actors=() if only_views else actors(), kinds=kinds, prices=compile_prices(),
         views=desk, folder=place.path, secret=place.key(), about=about,
         local=local, environ=os.environ, trouble=lambda: room.trouble() or log.denial(), parts=parts,
+        reload=lambda: _read_anew(config).settings,
     )  # fmt: skip
     stack.push_async_callback(engine.stop)
     with _noting(place.path):

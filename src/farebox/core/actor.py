@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from msgspec import Struct
 
 from farebox.core.events import AttemptInterrupted, Fact
+from farebox.core.standing import Standing
 
 
 class Wake(Struct, frozen=True):
@@ -81,7 +82,7 @@ class Actor[State]:
 
     `new` makes the empty state. `due` names the next moment (stream time, ms) at which `decide` wants a Wake, or None.
     `held` names what was given to adapters and has not ended: (platform, chain, task).
-    `asks` names the interrupted attempts that wait for a person's decision.
+    `asks` names the interrupted attempts that wait for a person's decision; `shown` tells how quotas stand at a moment.
     `perform` says what the runtime shall do for a fact that is in the log; its outcome comes back into `decide`.
     `key` groups what is decided one after the other; by default the task.
     At pace "writer" `decide` is asked about the same heard thing until it has nothing more to say, one fact each time.
@@ -97,6 +98,7 @@ class Actor[State]:
     key: Callable[[Fact], tuple[str, str]] | None = None
     held: Callable[[State], Sequence[tuple[str, str, str]]] | None = None
     asks: Callable[[State], Sequence[AttemptInterrupted]] | None = None
+    shown: Callable[[State, int], Sequence[Standing]] | None = None
     version: int = 1
 
     def heard(self) -> frozenset[type]:

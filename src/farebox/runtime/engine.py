@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from farebox.core import subjects
 from farebox.core.actor import Actor
 from farebox.core.errors import FareboxError
 from farebox.core.events import Fact, SettingsAdopted
@@ -25,6 +26,7 @@ from farebox.log.port import Entry, Log, Position, Stored
 from farebox.runtime import journal, snapshots, trust
 from farebox.runtime.adoption import adopt
 from farebox.runtime.board import Board
+from farebox.runtime.capacity import ADOPTED_S, Capacity
 from farebox.runtime.clock import StreamClock
 from farebox.runtime.committer import Committer
 from farebox.runtime.dead import DeadLetters
@@ -68,6 +70,7 @@ class Engine:
         environ: Mapping[str, str] = os.environ,
         trouble: Callable[[], FareboxError | None] = lambda: None,
         parts: Parts = ALL_PARTS,
+        reload: Callable[[], Settings] | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -96,6 +99,8 @@ class Engine:
         self.committer = Committer(log, settings.durability)
         self.minds: list[Mind] = []
         self.workers: list[Worker] = []
+        self._clock = StreamClock()
+        self._reload = reload
         self._lookout = Lookout(log, kinds, self._local, secret, self._environ)
         self._spool: Spool | None = None
         self._follower: Follower | None = None
@@ -198,7 +203,7 @@ class Engine:
         alone = self._parts.alone
         taps = [self._note_last] if alone else [self._note_last, self.projection.tap]
         follower = Follower(
-            self.log, self.minds, self.committer, StreamClock(), taps=taps,
+            self.log, self.minds, self.committer, self._clock, taps=taps,
             taps_from=None if alone else self._views_from, ears=[self._notice] if alone else [self.board.hear, self._notice],
             durability=self.settings.durability,
         )  # fmt: skip
@@ -255,14 +260,25 @@ class Engine:
                     await retired.retire(chain, task)
 
     def _answering(self) -> Service:
+        capacity = Capacity(self.minds, self.settings, self._clock, self._reload if self._actors else None, self._adopt)
         return Service(
             self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._no_room,
             look=self._lookout.asked if self._actors else None, minds=self.minds, unclaimed=self._unclaimed,
+            more={"quota": capacity.quota, "settings_reload": capacity.settings_reload},
             dead=DeadLetters(
                 self.log, self.projection, self.minds, self._decide_again, self._hand_out_again,
                 self._follower.doubted if self._follower is not None else None,
             ),
         )  # fmt: skip
+
+    async def _adopt(self, settings: Settings) -> int:
+        """Put other settings in force while the engine runs; returns the sequence from which on they are."""
+        await adopt(self.log, settings, self._prices, self._secret)
+        self.settings = settings
+        stands = await self.log.last(subjects.subject_of("engine", SettingsAdopted()))
+        seq = stands.seq if stands is not None else 0
+        await self.projection.wait_for(seq, ADOPTED_S)
+        return seq
 
     def _no_room(self) -> FareboxError | None:
         """What keeps facts from being stored, or calls from being made."""

@@ -49,6 +49,7 @@ class Service:
         board: Board | None = None, *, trouble: Callable[[], FareboxError | None] = lambda: None,
         look: Callable[[], Coroutine[Any, Any, None]] | None = None, minds: Sequence[Mind] = (),
         dead: DeadLetters | None = None, unclaimed: Callable[[], list[Json]] = list,
+        more: Mapping[str, Callable[[Json], Coroutine[Any, Any, Json]]] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._projection = projection
@@ -63,6 +64,7 @@ class Service:
         self._dead = dead or DeadLetters(log, projection, minds)
         self._subscriptions: list[Subscription] = []
         self._stopped = asyncio.Event()
+        self._more = dict(more or {})
 
     async def start(self) -> None:
         """Begin to answer."""
@@ -80,6 +82,7 @@ class Service:
             "cancel": self.cancel,
             "dead": self.dead,
             "dead_retry": self.dead_retry,
+            **self._more,
         }
         for name, answer in answers.items():
             handler = self._handler(answer)
