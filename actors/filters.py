@@ -67,10 +67,8 @@ def why_absent(state: Router, known: Known, rules: Rules, name: str, platform: P
     return ""
 
 
-def why_failed(settings: Settings, known: Known, failure: Failure | None) -> str:
+def why_failed(settings: Settings, known: Known, failure: Failure) -> str:
     """Return why a platform that failed is not tried again for this task; empty if it is."""
-    if failure is None:
-        return ""
     if failure.error_class not in PASSING or failure.tries >= TRIES_MAX:
         return f"failed: {failure.error_class}: {failure.message}"
     if failure.not_before_ms - known.at_ms > settings.retry_wait_max_s * 1000:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from actors.filters import Against, Rules, too_long, why_absent, why_failed, why_ruled_out, why_too_dear
 from actors.routes import MEMO_MAX, NO_CONSTRAINTS, Known, Open, Router, chain_of, model_of, policy_of
 from farebox.core import estimates, forecast, health, money
+from farebox.core.events import TaskRouted
 from farebox.core.forecast import Dollars
 from farebox.core.policies import NO_POLICY
 from farebox.core.pricing import name_of
@@ -22,7 +23,8 @@ HEALTH_STEP = 200
 FREE = Decimal(0)
 UNPRICED = Decimal(10) ** 30
 """Where a price is not known: behind all that have one."""
-NO_ALLOWANCE = Allowance()
+NO_ALLOWANCE = TaskRouted().allowance
+"""The very default of the fact: only that one is left out when it is written."""
 
 Rank = tuple[bool, bool, bool, int, Decimal, int, int]
 
