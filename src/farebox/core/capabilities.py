@@ -26,15 +26,15 @@ CAN: dict[str, frozenset[str]] = {
 """By kind: `text` in and out, an own `system` prompt, bounded answers (`max_tokens`), `temperature`, works on `files` in a
 directory, runs `tools` by itself, is a `person`. As the files in actors/platforms/ do it, 2026-11-21."""
 KNOWN: frozenset[str] = TEXT.union(*CAN.values())
-"""Capabilities that some kind has; a platform's own section may name others."""
+"""Capabilities that some kind has; a platform's own section may add others."""
 HERE = frozenset({"command", "rehearsal", "interactive"})
 """Kinds that need no other machine, unless their section has a URL."""
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}\Z", re.ASCII)
 
 
 def can(platform: PlatformSettings) -> frozenset[str]:
-    """Return what a platform can do: as its section says, else as its kind does. An unknown kind can do text."""
-    return frozenset(platform.capabilities) or CAN.get(platform.kind, TEXT)
+    """Return what a platform can do: as its kind does, and what its section says besides. An unknown kind can do text."""
+    return CAN.get(platform.kind, TEXT).union(platform.capabilities)
 
 
 def is_local(platform: PlatformSettings) -> bool:
