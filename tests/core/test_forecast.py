@@ -5,15 +5,16 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farebox.core import forecast, pricing
+from farebox.core import forecast, money, pricing
 from farebox.core.pricing import DatedPrice, ModelPrices, PriceList, ProviderPrices, Rates, Tier
+from farebox.core.terms import Usage
 
 LOW, HIGH = Rates(input="0.001", output="0.01"), Rates(input="0.002", output="0.02")
 
 
 def listed(*prices, **fields):
     model = ModelPrices(id="m", match=(("=m",),), prices=prices or (DatedPrice(rates=LOW),), **fields)
-    return PriceList(list_id="test", providers=(ProviderPrices(id="acme", models=(model,)),))
+    return PriceList(list_id="test", providers=(ProviderPrices(id="acme", match=(("=m",),), models=(model,)),))
 
 
 def test_the_least_is_half_the_input_and_the_most_twice_the_input_with_the_longest_answer():
@@ -65,11 +66,19 @@ PRICE = st.builds(
 
 @given(
     prices=st.lists(PRICE, min_size=1, max_size=3),
-    tokens=st.integers(0, 10**6),
+    tokens=st.integers(0, 1000),
     output=st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)).map(sorted).map(tuple),
-    at_ms=st.integers(0, 2 * 10**6),
+    minute=st.integers(0, 30),
 )
-def test_law_low_is_at_most_the_estimate_and_that_at_most_the_bound(prices, tokens, output, at_ms):
-    cost = forecast.dollars(listed(*prices), "m", "acme", tokens, output, at_ms)
-    if cost is not None:
-        assert Decimal(cost.low) <= Decimal(cost.estimate) <= Decimal(cost.bound)
+def test_law_it_is_an_interval_around_the_price_and_below_the_bound_that_charges_have(prices, tokens, output, minute):
+    whole, at_ms, (low, typical, most) = listed(*prices), minute * 60_000, output
+    cost = forecast.dollars(whole, "m", "acme", tokens, output, at_ms + 59_999)
+    likely = pricing.price_of(whole, "m", Usage(input_tokens=tokens, output_tokens=typical), at_ms)
+    least = pricing.price_of(whole, "m", Usage(input_tokens=tokens // 2, output_tokens=low), at_ms)
+    bound = pricing.upper_bound(whole, "m", 2 * tokens, most)
+    if cost is None:
+        assert None in (likely, least, bound)
+        return
+    assert cost.estimate == money.text(likely.total)
+    assert Decimal(cost.low) == min(least.total, likely.total)
+    assert Decimal(cost.bound) == max(bound.total, likely.total)

@@ -146,3 +146,13 @@ def test_times_of_day_are_utc() -> None:
     (seller,) = only.providers
     chat = next(model for model in seller.models if model.id == "deepseek-chat")
     assert {(price.day_from_ms, price.day_until_ms) for price in chat.prices} >= {(30 * 60_000, 990 * 60_000)}
+
+
+def test_a_model_holds_as_many_tokens_as_the_library_says():
+    windows = {
+        (seller.id, model.id): (model.context_window, ours.context_tokens)
+        for seller in SELLERS
+        for model, ours in zip(seller.models, OURS[seller.id].models, strict=True)
+    }
+    assert all(theirs == ours for theirs, ours in windows.values())
+    assert sum(ours is not None for _, ours in windows.values()) > 200
