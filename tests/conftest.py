@@ -26,6 +26,9 @@ import pytest
 from farebox.core.errors import NotReachable
 from farebox.log.connection import Connection
 
+# Tests start hundreds of Pythons: where nothing compiled may be kept, each of them would compile the whole world anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["FAREBOX_ENGINE__DISCOVER"] = "false"  # No test may use what happens to be installed or to listen here, nor pay.
 hypothesis.settings.register_profile(
     "farebox",
@@ -236,9 +239,12 @@ def server_with(tmp_path):
         server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Three servers for the session; whoever kills a node starts it again."""
+    """Three servers for a file of tests; whoever kills a node starts it again.
+
+    Not for the session: what tests leave behind in their accounts costs three servers a tenth of a processor for ever.
+    """
     three = NatsCluster(tmp_path_factory.mktemp("cluster"))
     try:
         three.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from farebox import conformance
 FOLDER = Path(__file__).parent.parent / "golden" / "platforms"
 
 
+@cache
 def recorded(name: str) -> conformance.Recording:
     """Return the recording `folder/case`."""
     folder, case = name.split("/")
