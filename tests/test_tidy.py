@@ -24,7 +24,7 @@ PURE = ("actors/", "src/farebox/core/")
 PURE_STDLIB = frozenset({
     "__future__", "base64", "binascii", "bisect", "codecs", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
     "fractions", "functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "operator", "re", "shlex", "string",
-    "textwrap", "types", "typing", "urllib.parse", "zlib",
+    "textwrap", "types", "typing", "urllib.parse", "zlib", "zoneinfo",
 })
 # fmt: on
 CLOCKS = frozenset({"now", "utcnow", "today"})

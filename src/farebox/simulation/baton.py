@@ -37,7 +37,8 @@ from farebox.core.terms import Fault, OnInterrupt
 from farebox.log.names import matches
 from farebox.simulation.laws import MOVES
 
-FOREVER = Wake(at_ms=10**12)
+SOON = Wake(at_ms=300_000)
+"""Behind every wait of a few attempts, and before the deadline of a hold."""
 ANSWERS: dict[str, Verdict] = {
     "answered": Verdict(ok=True, charged="known"),
     "failed": Verdict(ok=False, fault=Fault(error_class="server_error"), charged="none"),
@@ -180,7 +181,7 @@ class Model:
         return self._says[read]
 
     def _saying(self, read: int) -> Iterator[tuple[str, Fact]]:
-        for writer, heard in (("router", self._nodes[self._first].fact), ("quota", FOREVER)):
+        for writer, heard in (("router", self._nodes[self._first].fact), ("quota", SOON)):
             said = self._actors[writer].decide(self._fold(writer, read), heard)
             for fact in said[:1]:
                 prev = fact.prev if writer == "router" else self._last(read, "farebox.log.quota.>")
