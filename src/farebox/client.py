@@ -158,6 +158,10 @@ class Client:
         """Return how every quota and budget stands (`farebox.quota/1`); amounts are decimal text, unknown is None."""
         return await api.ask(self.log, "quota", {})
 
+    async def why(self, task: str) -> api.Json:
+        """Return why a task went where it went and cost what it cost (`farebox.why/1`). Raises BadInput for an unknown one."""
+        return await api.ask(self.log, "why", {"task": task}, timeout_s=30)
+
     async def reload_settings(self) -> api.Json:
         """Let the engine read its settings anew and put them in force (`farebox.settings/1`). Raises BadSettings."""
         return await api.ask(self.log, "settings_reload", {}, timeout_s=30)

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "submit": "Send one task, watch the answer, see what it cost.",
     "batch": "Run many tasks from a file and collect their results.",
     "status": "Show what runs and what ran, or one task.",
+    "why": "Say why a task went where it went, why it waits, and how its cost came about.",
     "cancel": "Cancel tasks.",
     "answer": "Answer a task that waits for a person.",
     "decide": "Say what becomes of a task that was interrupted: retry, fail or accept.",

@@ -36,6 +36,7 @@ from farebox.runtime.mind import Mind
 from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.patrol import Patrol
 from farebox.runtime.projection import Projection
+from farebox.runtime.reasons import Reasons
 from farebox.runtime.secrecy import Environment
 from farebox.runtime.service import Service
 from farebox.runtime.spool import LINGER_S, Spool
@@ -261,10 +262,11 @@ class Engine:
 
     def _answering(self) -> Service:
         capacity = Capacity(self.minds, self.settings, self._clock, self._reload if self._actors else None, self._adopt)
+        reasons = Reasons(self.log, self.projection, capacity.standings)
         return Service(
             self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._no_room,
             look=self._lookout.asked if self._actors else None, minds=self.minds, unclaimed=self._unclaimed,
-            more={"quota": capacity.quota, "settings_reload": capacity.settings_reload},
+            more={"quota": capacity.quota, "settings_reload": capacity.settings_reload, "why": reasons.why},
             dead=DeadLetters(
                 self.log, self.projection, self.minds, self._decide_again, self._hand_out_again,
                 self._follower.doubted if self._follower is not None else None,

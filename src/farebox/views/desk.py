@@ -84,6 +84,11 @@ class Desk:
         card = questions.task_card(self._ledger, *place) if place else None
         return None if card is None else msgspec.to_builtins(card)
 
+    def facts_of(self, task: str) -> list[int]:
+        """Return the sequences of a task's facts. The beginning of its id is enough where it is unique."""
+        place = questions.find(self._ledger, task)
+        return questions.facts_of(self._ledger, *place) if place else []
+
     def quarantined(self) -> list[Json]:
         """Return what no view could read, the latest first: `newer` may be read one day, `ended` stopped nothing."""
         return questions.quarantined(self._ledger)

@@ -99,6 +99,12 @@ def task_card(ledger: Ledger, chain: str, task: str) -> TaskCard | None:
     )
 
 
+def facts_of(ledger: Ledger, chain: str, task: str) -> list[int]:
+    """Return the sequences of all facts of a task, in the order of the log."""
+    with ledger.snapshot() as now:
+        return [int(row["seq"]) for row in now.rows("facts_of", chain=chain, task=task)]
+
+
 def costs(ledger: Ledger, by: By = "platform", *, since_ms: int = 0, until_ms: int = FOREVER_MS, batch: str = "") -> Costs:
     """Return what was spent from `since_ms` until before `until_ms` (stream time), by one key, with its total."""
     with ledger.snapshot() as now:

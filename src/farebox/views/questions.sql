@@ -52,6 +52,14 @@ FROM quota_words WHERE chain = $chain AND task = $task ORDER BY seq DESC LIMIT 1
 -- name: last_cancel
 SELECT seq, coalesce(reason, '') AS reason FROM cancels WHERE chain = $chain AND task = $task ORDER BY seq DESC LIMIT 1;
 
+-- name: facts_of
+SELECT seq FROM (
+    SELECT seq, chain, task FROM submissions UNION ALL SELECT seq, chain, task FROM routes
+    UNION ALL SELECT seq, chain, task FROM quota_words UNION ALL SELECT seq, chain, task FROM starts
+    UNION ALL SELECT seq, chain, task FROM endings UNION ALL SELECT seq, chain, task FROM charges
+    UNION ALL SELECT seq, chain, task FROM cancels)
+WHERE chain = $chain AND task = $task ORDER BY seq;
+
 -- name: batch
 SELECT * FROM batches WHERE batch = $batch;
 
