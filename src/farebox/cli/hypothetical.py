@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from farebox.cli import cells
 from farebox.cli.table import Column, render
 from farebox.config import BUILT_IN, Config, load, platform_kinds
 from farebox.core.errors import BadSettings
-from farebox.core.settings import Settings
+from farebox.core.settings import PlatformSettings, Settings
 
 SECTIONS = ("quotas", "budgets")
 MOMENTS_MAX = 3
@@ -41,8 +41,24 @@ def policy_of(path: Path) -> Config:
     return load(file=path, kinds=platform_kinds(), environment=home)
 
 
-def limited(settings: Settings, path: Path) -> Settings:
-    """Return the settings with the quotas and budgets of a file in the place of those of the same name. Raises BadSettings."""
+def changed(other: Config | None, path: Path | None, own: Settings) -> Callable[[Settings], Settings]:
+    """Return what takes the place of each settings of the log: those of `other`, with the limits of the file at `path`.
+
+    `own` are the last settings of the log. Raises BadSettings.
+    """
+    if path is None:
+        return lambda recorded: recorded if other is None else other.settings
+    entries, known = _entries(path)
+
+    def change(recorded: Settings) -> Settings:
+        base = recorded if other is None else other.settings
+        return msgspec.structs.replace(base, quotas=base.quotas | entries["quotas"], budgets=base.budgets | entries["budgets"])
+
+    limits.check(change(own), {key: value.origin for key, value in known.items()})
+    return change
+
+
+def _entries(path: Path) -> tuple[dict[str, dict[str, Any]], layers.Layer]:
     if not path.is_file():
         raise BadSettings(
             f"{path}: there is no such file.", hint="farebox replay --limits FILE takes [quotas.*] and [budgets.*]."
@@ -56,17 +72,15 @@ def limited(settings: Settings, path: Path) -> Settings:
             if place == section:
                 by_name.setdefault(name, {})[field] = value.value
         read[section] = {name: limits.READERS[section](name, fields, known) for name, fields in by_name.items()}
-    changed = msgspec.structs.replace(
-        settings, quotas=settings.quotas | read["quotas"], budgets=settings.budgets | read["budgets"]
-    )
-    limits.check(changed, {key: value.origin for key, value in known.items()})
-    return changed
+    return read, known
 
 
-def written_down(config: Config) -> list[str]:
+def written_down(config: Config | None) -> dict[str, PlatformSettings]:
     """Return the platforms that somebody wrote down: they are taken for available where the log never heard of them."""
+    if config is None:
+        return {}
     named = {key.split(".")[1] for key, origin in config.origins.items() if key.startswith("platforms.") and origin != BUILT_IN}
-    return sorted(named & set(config.settings.platforms))
+    return {name: section for name, section in config.settings.platforms.items() if name in named}
 
 
 def lines_of(found: Plain, columns_max: int) -> list[str]:

@@ -54,10 +54,8 @@ async def _supposed(common: Common, policy: Path | None, limits: Path | None) ->
     config = engines.full(common.settings())
     async with keeping.opened(common.place(config), config, named_server(common, config)) as kept:
         reading = await recorded(kept.log, await kept.log.position())
-    settings = reading.recording.settings if other is None else other.settings
-    if limits is not None:
-        settings = hypothetical.limited(settings, limits)
-    found = what_if(reading, engines.actors(), settings, [] if other is None else hypothetical.written_down(other)).document()
+    change = hypothetical.changed(other, limits, reading.recording.settings)
+    found = what_if(reading, engines.actors(), change, hypothetical.written_down(other)).document()
     if common.json:
         document(found)
     else:

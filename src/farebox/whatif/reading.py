@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,11 +12,11 @@ from msgspec import Struct
 from farebox.core import wire
 from farebox.core.actor import Actor
 from farebox.core.errors import BadFact, LogBeheaded, LogDamaged
-from farebox.core.settings import Settings
+from farebox.core.settings import PlatformSettings
 from farebox.log.gaps import PUT_BACK
 from farebox.log.port import Log, Position, Stored
 from farebox.whatif.recording import Recording
-from farebox.whatif.world import World
+from farebox.whatif.world import Change, World
 
 SILENCE_S = 5.0
 
@@ -81,20 +81,25 @@ async def recorded(log: Log, position: Position) -> Reading:
     return reading
 
 
-def what_if(reading: Reading, actors: Sequence[Actor[Any]], settings: Settings, assume: Sequence[str] = ()) -> Counterfactual:
-    """Run what was recorded under other settings.
+def what_if(
+    reading: Reading, actors: Sequence[Actor[Any]], change: Change, assume: Mapping[str, PlatformSettings]
+) -> Counterfactual:
+    """Run what was recorded with `change` of the settings that were in force.
 
     Platforms to `assume` are taken for available where the log never heard of them. Raises BadInput (FB309) when nobody may do
     anything.
     """
     recording = reading.recording
-    unheard = tuple(sorted(set(assume) & set(settings.platforms) - recording.reported()))
-    world = World(actors, recording, settings, unheard)
+    heard = recording.reported()
+    unheard = {name: section.models for name, section in sorted(assume.items()) if name not in heard}
+    world = World(actors, recording, change, unheard)
     world.run()
-    runs = {key: run for key, run in recording.happened.runs.items() if key in recording.ended}
-    changed = sum(runs.get(key) != world.tally.runs.get(key) for key in runs.keys() | world.tally.runs.keys())
+    was, would = recording.happened.runs, world.tally.runs
+    # Whether a cancel came before the start is a matter of milliseconds, and those are not repeated.
+    sure = recording.ended - recording.cancelled
+    changed = sum(was.get(key) != would.get(key) for key in sure)
     return Counterfactual(
         facts=reading.facts, attempts=world.attempts, borrowed=world.borrowed, left_out=world.left_out, changed=changed,
-        assumed=unheard, digest=world.digest.hex(), happened=recording.happened.document(),
+        assumed=tuple(unheard), digest=world.digest.hex(), happened=recording.happened.document(),
         hypothetical=world.tally.document(),
     )  # fmt: skip

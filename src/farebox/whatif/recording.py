@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +28,9 @@ from farebox.core.settings import Settings, restore
 from farebox.whatif.tally import Tally
 
 Task = tuple[str, str]
-Outside = TaskSubmitted | TaskCancelRequested | TaskDecision | PriceListAdopted | PlatformReported | QuotaLearned
+Outside = (
+    TaskSubmitted | TaskCancelRequested | TaskDecision | SettingsAdopted | PriceListAdopted | PlatformReported | QuotaLearned
+)  # fmt: skip
 
 
 class Outcome(Struct, frozen=True):
@@ -54,6 +55,7 @@ class Recording:
         self.outside: list[tuple[str, Outside]] = []
         self.outcomes: dict[Task, list[Outcome]] = {}
         self.ended: set[Task] = set()
+        self.cancelled: set[Task] = set()
         self.happened = Tally()
         self._reserved: dict[Task, int] = {}
         self._started: dict[Task, int] = {}
@@ -65,11 +67,14 @@ class Recording:
         match fact:
             case TaskSubmitted() | TaskCancelRequested() | TaskDecision() | PriceListAdopted() | PlatformReported():
                 self.outside.append((writer, fact))
+                if isinstance(fact, TaskCancelRequested):
+                    self.cancelled.add(fact.key)
             case QuotaLearned():
                 # What was used there is not used here; what the provider allows is the same.
                 self.outside.append((writer, msgspec.structs.replace(fact, used=None)))
             case SettingsAdopted():
                 self.settings = restore(fact.settings)
+                self.outside.append((writer, fact))
             case QuotaReserved():
                 self._reserved[fact.key] = fact.at_ms
             case TaskStarted():
@@ -105,8 +110,3 @@ def bare[Kind: Ending](end: Kind) -> Kind:
     if isinstance(end, TaskCompleted):
         empty |= {"output": "", "output_ref": None, "files_created": (), "files_changed": ()}
     return msgspec.structs.replace(end, **empty)
-
-
-def tasks_of(recording: Recording) -> Sequence[TaskSubmitted]:
-    """Return the submissions in the order in which they came."""
-    return [fact for _, fact in recording.outside if isinstance(fact, TaskSubmitted)]
