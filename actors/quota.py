@@ -18,6 +18,7 @@ import msgspec
 from actors import holds, lines, room, turns, words
 from actors.capacity import SLACK, Hold, Quota, Waiting
 from actors.rules import bounds_of, told
+from actors.standings import shown
 from farebox.core.actor import Actor, Parked, Stored, Wake
 from farebox.core.events import (
     AttemptFailed,
@@ -196,7 +197,7 @@ def _read_to(state: Quota, fact: Fact | Parked) -> None:
             state.uses.prune(fact.at_ms)
 
 
-def _of_task(state: Quota, name: str, fact: OfTask) -> None:  # noqa: C901, PLR0912 - one line for each kind
+def _of_task(state: Quota, name: str, fact: OfTask) -> None:  # noqa: C901 - one line for each kind
     match fact:
         case TaskRouted():
             _ready(state)
@@ -254,6 +255,6 @@ def held(state: Quota) -> list[tuple[str, str, str]]:
     return [(platform, chain, task) for platform, chain, task in names]
 
 
-ACTOR = Actor(name="quota", new=Quota, decide=decide, evolve=evolve, due=due, held=held, pace="writer", version=2)
+ACTOR = Actor(name="quota", new=Quota, decide=decide, evolve=evolve, due=due, held=held, shown=shown, pace="writer", version=2)
 
 __all__ = ["ACTOR", "CANCELS_MAX", "SLACK", "Hold", "Quota", "Waiting", "decide", "due", "evolve", "held"]
