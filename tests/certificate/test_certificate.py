@@ -27,7 +27,7 @@ def test_grants_up_to_the_limit_are_certified(book, of):
     assert (line.grants, line.settled, line.expired, line.open) == (2, 1, 0, 1)
     assert line.peak is not None
     assert (str(line.peak.used), line.peak.seq, line.peak.limit.seq, line.peak.limit.source) == ("2", 6, 1, "configured")
-    assert [(one.task, one.quotas) for one in found.open] == [("b", ("p/slots", D))]
+    assert [(one.task, one.quotas) for one in found.open] == [("b", ("p/now/calls", D))]
 
 
 def test_one_above_the_limit_is_a_breach_with_the_word_of_who_said_the_limit(book, of):

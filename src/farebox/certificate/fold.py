@@ -337,7 +337,7 @@ def _attempt(fact: Fact) -> str:
 
 
 def _slots(platform: str) -> str:
-    return f"{platform}/slots"
+    return f"{platform}/now/calls"
 
 
 def _by(limit: Limit) -> str:

@@ -57,6 +57,7 @@ class Recording:
         self.ended: set[Task] = set()
         self.cancelled: set[Task] = set()
         self.happened = Tally()
+        self._submitted: set[Task] = set()
         self._reserved: dict[Task, int] = {}
         self._started: dict[Task, int] = {}
 
@@ -65,9 +66,13 @@ class Recording:
         self.began_ms = self.began_ms or fact.at_ms
         self.happened.take(fact)
         match fact:
+            case TaskSubmitted() if fact.key in self._submitted or fact.key in self.ended:
+                return  # A fence keeps a task from beginning twice; here is none.
             case TaskSubmitted() | TaskCancelRequested() | TaskDecision() | PriceListAdopted() | PlatformReported():
                 self.outside.append((writer, fact))
-                if isinstance(fact, TaskCancelRequested):
+                if isinstance(fact, TaskSubmitted):
+                    self._submitted.add(fact.key)
+                elif isinstance(fact, TaskCancelRequested):
                     self.cancelled.add(fact.key)
             case QuotaLearned():
                 # What was used there is not used here; what the provider allows is the same.

@@ -39,6 +39,7 @@ class Tally:
         self.runs: dict[tuple[str, str], list[str]] = {}
         self._full: dict[str, bool] = {}
         self._used: dict[str, Decimal] = {}
+        self._met: set[tuple[str, str]] = set()
         self._waiting: dict[tuple[str, str], int] = {}
         self._costs: dict[tuple[str, str, int], CostRecorded] = {}
 
@@ -46,8 +47,10 @@ class Tally:
         """Take the next fact."""
         match fact:
             case TaskSubmitted():
-                self.tasks += 1
-                self._waiting[fact.key] = fact.at_ms
+                if fact.key not in self._met:
+                    self._met.add(fact.key)
+                    self.tasks += 1
+                    self._waiting[fact.key] = fact.at_ms
             case QuotaReserved():
                 self._granted(fact)
             case QuotaDeferred():
