@@ -109,6 +109,14 @@ async def wait_for_its_end(engine):
     return ended.value
 
 
+async def is_read(engine, log):
+    """Until the engine has read all there is, and all it said to it: afterwards only the patrol can see a hole."""
+    seq = 0
+    while seq != (seq := (await log.position()).last_seq):
+        assert await engine.projection.wait_for(seq, 25)
+        await asyncio.sleep(0.1)
+
+
 async def say_twice(log):
     from farebox.posting import say_cancel, say_first
 
@@ -128,6 +136,7 @@ async def test_a_hole_that_comes_in_the_middle_of_a_running_engines_log_ends_it(
     log = await server_log()
     engine = await engines.make(log)
     await say_twice(log)
+    await is_read(engine, log)
     await changed(max_msgs_per_subject=1)
     wrong = await wait_for_its_end(engine)
     assert (wrong.code, wrong.message.split(" ", 1)[1][:12]) == ("FB801", "of the facts")
@@ -141,6 +150,7 @@ async def test_facts_that_expire_under_a_running_engine_end_it(server_log, engin
     log = await server_log()
     engine = await engines.make(log)
     await say_twice(log)
+    await is_read(engine, log)
     await asyncio.sleep(0.2)
     await changed(max_age=1_000_000_000, duplicate_window=1_000_000_000)
     wrong = await wait_for_its_end(engine)
