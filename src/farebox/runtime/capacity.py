@@ -33,6 +33,10 @@ class Capacity:
         self._reload, self._adopt = reload, adopt
         self.settings = settings
 
+    def now_ms(self) -> int:
+        """Return stream time, ms since 1970."""
+        return self._clock.now_ms()
+
     def standings(self) -> list[Standing]:
         """Return how each quota stands by what is folded up to now; none where no quota actor runs here."""
         now_ms = self._clock.now_ms()

@@ -35,6 +35,7 @@ from farebox.runtime.lookout import Lookout
 from farebox.runtime.mind import Mind
 from farebox.runtime.parts import ALL_PARTS, Parts
 from farebox.runtime.patrol import Patrol
+from farebox.runtime.planning import Planning
 from farebox.runtime.projection import Projection
 from farebox.runtime.reasons import Reasons
 from farebox.runtime.secrecy import Environment
@@ -266,7 +267,8 @@ class Engine:
         return Service(
             self.log, self.projection, self.settings, self._lookout.reports, self._about, self.board, trouble=self._no_room,
             look=self._lookout.asked if self._actors else None, minds=self.minds, unclaimed=self._unclaimed,
-            more={"quota": capacity.quota, "settings_reload": capacity.settings_reload, "why": reasons.why},
+            more={"quota": capacity.quota, "settings_reload": capacity.settings_reload, "why": reasons.why,
+                  "plan": Planning(self.minds, capacity).plan},
             dead=DeadLetters(
                 self.log, self.projection, self.minds, self._decide_again, self._hand_out_again,
                 self._follower.doubted if self._follower is not None else None,

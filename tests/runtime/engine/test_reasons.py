@@ -61,3 +61,23 @@ async def test_new_limits_are_adopted_while_the_engine_runs(ask, tape):
     again = await ask("settings_reload")
     assert (again["changed"], again["adopted_seq"]) == ([], found["adopted_seq"])
     assert (await ask("quota"))["schema"] == "farebox.quota/1"
+
+
+async def test_a_plan_asks_the_router_for_tasks_that_nobody_submitted_and_leaves_no_trace(ask, tape):
+    before = len(tape.store.facts)
+    groups = [
+        {"count": 3, "bytes": 7000, "task": {"platform": "rehearsal"}},
+        {"count": 2, "task": {"platform": "nobody", "fallback": False}},
+    ]
+    found = await ask("plan", groups=groups)
+    assert (found["schema"], found["tasks"]) == ("farebox.plan/1", 5)
+    (share,) = found["platforms"]
+    assert (share["platform"], share["tasks"]) == ("rehearsal", 3)
+    (refused,) = found["refused"]
+    assert refused["tasks"] == 2
+    assert len(tape.store.facts) == before
+    assert (await ask("plan", groups=[{"count": 2_000_000}]))["error"]["code"] == "FB401"
+    assert "does not read" in (await ask("plan", groups=[{"count": 1, "task": {"priority": "x"}}]))["error"]["message"]
+    assert "at most" in (await ask("plan", groups=[{"count": 600_000}] * 2))["error"]["message"]
+    ask.engine.minds[:] = [mind for mind in ask.engine.minds if mind.actor.name != "router"]
+    assert "No router runs" in (await ask("plan", groups=[]))["error"]["message"]
