@@ -200,7 +200,6 @@ def test_whatever_quota_grants_in_many_runs_is_certified(drawn):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="actors/holds.py: an end after the deadline is corrected wrongly (calls; ends said by the router)")
 @settings(LAW, max_examples=300, phases=[Phase.generate])
 @given(worlds(longest_ms=LATE_MS))
 def test_attempts_that_end_after_their_deadline_are_certified(drawn):
