@@ -182,6 +182,7 @@ EXIT_CODES: tuple[tuple[str, str], ...] = (
     ("2", "wrong usage, or input that cannot be used; nothing was sent"),
     ("3", "settings or environment"),
     ("4", "bus or engine not reachable"),
+    ("5", "a quota, a budget or a missing price said no before anything was spent, or nobody was there to be asked"),
     ("6", "a batch with some failures"),
     ("7", "timed out, or cancelled by somebody else"),
     ("8", "a check of the log or of the views failed"),

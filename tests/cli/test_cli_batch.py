@@ -127,7 +127,7 @@ def test_dry_run_says_every_bad_line_and_sends_nothing(cli, tmp_path, store, nee
     assert [bad["line"] for bad in found["bad"]] == list(range(1, 14))
     (tmp_path / "p.jsonl").write_text('{"prompt": "x"}')
     assert cli("batch", "p.jsonl", "--dry-run").code == 0
-    assert (store.facts, needs) == ([], [])
+    assert (store.facts, needs) == ([], ["running"])
 
 
 @pytest.mark.parametrize(
@@ -156,17 +156,18 @@ def test_a_mistake_in_the_call_is_one_line(cli, tmp_path, store, arguments, word
 
 @pytest.fixture
 def interrupted(cli, store, let_go):
-    """Run a command line and send it signals, a moment after so many tasks were submitted and a moment apart."""
+    """Run a command line and send it signals after so many tasks, each when the one before was heard."""
 
     def run(*arguments, after, signals, then_let_go=False):
         def press() -> None:
             while len(submitted(store)) < after:
                 time.sleep(0.01)
+            time.sleep(0.1)
             for number in signals:
-                time.sleep(0.2)
                 os.kill(os.getpid(), number)
+                while "No more tasks are sent" not in sys.stderr.getvalue():  # what pytest captures
+                    time.sleep(0.01)
             if then_let_go:
-                time.sleep(0.2)
                 let_go.set()
 
         thread = threading.Thread(target=press)

@@ -131,7 +131,24 @@ def why(result: Result) -> str:
     known = dict.fromkeys((result.status, result.error.error_class, one_line(result.error.message, WHY_CHARS)))
     if result.status == "cancelled" and result.error.message == "Cancelled.":
         return "cancelled"
+    if code := refusal_code(result):
+        return f"{code} {one_line(result.error.message, WHY_CHARS)} See: farebox why {result.task_id}"
     return ": ".join(part for part in known if part) + HELP.get(result.error.error_class, "")
+
+
+def refusal_code(result: Result) -> str:
+    """Return the code of an end that a quota, a budget or a missing price brought before anything was spent, "" for others."""
+    if result.error is None or result.attempts:
+        return ""
+    message, bounded = result.error.message, result.error.error_class in BOUNDED
+    if bounded and any(words in message for words in ("is used or reserved", "costs at least")):
+        return "FB302"
+    if bounded and "--allow-unpriced" in message:
+        return "FB303"
+    return "FB301" if result.error.error_class == "quota_exhausted" else ""
+
+
+BOUNDED = frozenset({"policy", "quota_exhausted"})
 
 
 def cost(cost: CostShown, billing: str = "") -> str:

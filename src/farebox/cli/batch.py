@@ -8,10 +8,12 @@ from typing import Annotated, Any, Self, TextIO
 
 import msgspec
 from cyclopts import Parameter
+from msgspec import Struct
 
 from farebox.aggregate import Aggregate
 from farebox.batch import Batch
-from farebox.cli import session
+from farebox.cli import batch_plan, session
+from farebox.cli.allowed_options import ANYTHING, Allowed, with_batch
 from farebox.cli.answer_shown import why
 from farebox.cli.options import DEFAULT, Common, no_option
 from farebox.cli.output import document, line, note, one_line
@@ -37,6 +39,9 @@ def command(
     parallel: Annotated[int, Parameter(name=("--parallel", "-c"))] = 10,
     fail_fast: Annotated[bool, Parameter(negative=())] = False,
     resume: str | None = None,
+    max_cost: str | None = None,
+    allowed: Allowed = ANYTHING,
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     common: Common = DEFAULT,
 ) -> int:
@@ -60,19 +65,39 @@ def command(
     resume
         Go on with an interrupted batch: collect what was sent, run what was not, nothing twice. A cancelled task stays
         cancelled. The file may be left out.
+    max_cost
+        The most US dollars that the whole batch may cost.
+    yes
+        Do not ask, whatever the plan says.
     dry_run
-        Check the whole file, say every bad line, send nothing.
+        Check the whole file, say every bad line and, from an engine that runs, the plan; send nothing.
     """
     file = None if file is None else no_option(file, "file")
+    told = allowed.of_batch(max_cost)
     if dry_run:
-        return _checked(common, file)
+        return _checked(common, file, told)
     if file is None and resume is None:
         raise BadInput("A batch needs a file.", hint="farebox batch prompts.jsonl — or go on: farebox batch --resume BATCH")
     if output is not None and file is not None and _same(output, file):
         raise BadInput(f"{output} is the input; results would destroy it.", hint="Give another file with -o.")
-    lines = batch_file(file) if file is not None else None
+    lines = _all_told(batch_file(file), told) if file is not None else None
+    sure = yes or allowed.on_quota is not None
     with _Results(output) as results:
-        return session.run(lambda: _run(common, lines, results, parallel, fail_fast, resume))
+        return session.run(lambda: _run(common, lines, results, Way(parallel, fail_fast, resume, sure, told)))
+
+
+class Way(Struct, frozen=True):
+    """How a batch runs. `sure`: an option says what happens near a limit; `told` is what holds for each of its tasks."""
+
+    parallel: int
+    fail_fast: bool
+    resume: str | None
+    sure: bool
+    told: dict[str, Any]
+
+
+def _all_told(lines: Lines, told: dict[str, Any]) -> Lines:
+    return msgspec.structs.replace(lines, tasks=tuple(with_batch(spec, told) for spec in lines.tasks)) if told else lines
 
 
 class _Results:
@@ -126,38 +151,61 @@ class _Results:
             document(content)
 
 
-def _checked(common: Common, file: str | None) -> int:
+def _checked(common: Common, file: str | None, told: dict[str, Any]) -> int:
     if file is None:
         raise BadInput("--dry-run checks a file.", hint="farebox batch prompts.jsonl --dry-run")
-    lines = read_batch(file)
+    lines = _all_told(read_batch(file), told)
+    return session.run(lambda: _say_checked(common, lines))
+
+
+async def _say_checked(common: Common, lines: Lines) -> int:
+    plan = await _planned(common, lines) if lines.tasks else None
     if common.json:
         bad = [msgspec.to_builtins(one) for one in lines.bad]
-        document({"schema": "farebox.checked/1", "file": lines.name, "tasks": len(lines.tasks), "bad": bad})
+        found = {"schema": "farebox.checked/1", "file": lines.name, "tasks": len(lines.tasks), "bad": bad}
+        document(found | ({"plan": plan} if plan else {}))
     for one in () if common.json else lines.bad:
         line(f"{lines.name} line {one.line}: {one.message} {one.hint}".rstrip())
+    for text in batch_plan.lines_of(plan) if plan and not common.json else ():
+        line(text)
     note(common, f"{lines.name}: {len(lines.tasks)} good, {len(lines.bad)} bad. Nothing was sent.")
     return 2 if lines.bad or not lines.tasks else 0
+
+
+async def _planned(common: Common, lines: Lines) -> dict[str, Any] | None:
+    """Check names and return the plan; None where no engine runs."""
+    try:
+        async with session.opened(common, "running") as client:
+            await _check_names(client, lines)
+            found = await batch_plan.looked_ahead(client, lines.tasks)
+    except BusError:
+        note(common, "No engine runs: platforms, models and limits were not looked at.")
+        return None
+    return dict(found) if found is not None else None
 
 
 def _same(output: Path, file: str) -> bool:
     return output.exists() and Path(file).exists() and output.samefile(file)
 
 
-async def _run(
-    common: Common, lines: Lines | None, results: _Results, parallel: int, fail_fast: bool, resume: str | None
-) -> int:
+async def _run(common: Common, lines: Lines | None, results: _Results, way: Way) -> int:
+    resume = way.resume
     async with session.opened(common, "engine") as client:
         if lines is not None:
             await _check_names(client, lines)
+        if lines is not None and resume is None:
+            bound = way.told.get("batch_max_cost_usd")
+            on_quota = await batch_plan.agreed(common, client, lines.tasks, max_cost=bound, told=way.sure)
+            lines = _all_told(lines, {"on_quota": on_quota} if on_quota else {})
         batch = client.batch(
             lines.tasks if lines else None,
-            parallel=parallel,
-            fail_fast=fail_fast,
+            parallel=way.parallel,
+            fail_fast=way.fail_fast,
             resume=resume,
             source=lines.name if lines else "",
         )
         async with troubles_said(common, client.log, batch.id), batch:
-            note(common, f"batch {batch.id} · {batch.total} tasks · {parallel} at once")
+            note(common, f"batch {batch.id} · {batch.total} tasks · {way.parallel} at once")
             try:
                 interrupted = await _followed(common, batch, results)
             except LogFilling:

@@ -3,7 +3,8 @@
 FareboxError                 code, hint, exit_code
  ├── CallerFault             what was asked cannot be done as asked; nothing was sent
  │    ├── BadInput           a value, a file, a line
- │    └── BadSettings        farebox.toml, the environment
+ │    ├── BadSettings        farebox.toml, the environment
+ │    └── SpendingRefused    a quota or a budget says no, or nobody said yes
  ├── BusError                the event log or its server
  │    ├── NotReachable       no server, no engine
  │    ├── LogUnfit           too old, without JetStream, wrong settings, a stream is missing
@@ -63,6 +64,12 @@ class BadSettings(CallerFault):
     """farebox.toml or the environment holds something unusable."""
 
     code, exit_code = "FB410", 3
+
+
+class SpendingRefused(CallerFault):
+    """A quota, a budget or a price that is missing says no before anything was spent, or nobody was there to say yes."""
+
+    code, exit_code = "FB301", 5
 
 
 class BusError(FareboxError):

@@ -1,0 +1,71 @@
+"""Before money is spent: what a long prompt would cost is said, and a task that quota or budget refuse ends with 5."""
+
+from __future__ import annotations
+
+import pytest
+
+from farebox import api, plan
+from farebox.cli import answer_shown, submitting
+from farebox.core.results import ErrorShown, Result
+
+SHARE = {"platform": "openai", "billing": "metered", "tasks": 1, "unpriced": 0, "low_usd": "0.01", "bound_usd": "0.05"}
+
+
+def refused(error_class, message, attempts=0):
+    return Result(
+        task_id="t",
+        chain_id="c",
+        status="failed",
+        attempts=attempts,
+        error=ErrorShown(error_class=error_class, message=message),
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "exit_code"),
+    [
+        (refused("quota_exhausted", "codex/5h/percent: 100 of 100 used"), "FB301", 5),
+        (refused("policy", "openai: budget:month/month/usd: $50 of $50 is used or reserved"), "FB302", 5),
+        (refused("policy", "openai: costs at least $0.02, the task may cost $0.01"), "FB302", 5),
+        (refused("policy", "openai: has no price, and money is bounded: --allow-unpriced allows it"), "FB303", 5),
+        (refused("policy", "openai: the task denies it"), "", 1),
+        (refused("quota_exhausted", "429", attempts=1), "", 1),
+        (Result(task_id="t", chain_id="c", status="completed"), "", 0),
+    ],
+)
+def test_who_is_refused_before_anything_was_spent_has_a_code_and_ends_with_5(result, code, exit_code):
+    assert (answer_shown.refusal_code(result), submitting.exit_code(result)) == (code, exit_code)
+    if code:
+        assert answer_shown.why(result).startswith(f"{code} {result.error.message[:10]}")
+        assert answer_shown.why(result).endswith("See: farebox why t")
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    asked: list = []
+    ask = api.ask
+
+    async def answer(log, name, question, **options):
+        if name != "plan":
+            return await ask(log, name, question, **options)
+        asked.append(question)
+        return {"schema": "farebox.plan/1", "platforms": [SHARE]}
+
+    monkeypatch.setattr(plan.api, "ask", answer)
+    return asked
+
+
+def test_a_long_prompt_says_what_it_costs_before_it_runs(cli, planned):
+    ran = cli("submit", "word " * 12_000)
+    assert ran.code == 0
+    assert "tokens · openai · $0.0100 to $0.0500 · you pay" in ran.err
+    assert planned[0]["groups"][0]["bytes"] == 60_000
+    assert "word" not in str(planned)
+
+
+def test_a_short_prompt_asks_nothing_and_the_setting_says_what_is_long(cli, planned, monkeypatch):
+    assert cli("submit", "word " * 300).code == 0
+    assert planned == []
+    monkeypatch.setenv("FAREBOX_ENGINE__ESTIMATE_FROM_TOKENS", "100")
+    assert cli("submit", "word " * 300, "--detach").code == 0
+    assert len(planned) == 1
