@@ -108,6 +108,7 @@ class Booked(Struct, frozen=True, gc=False, omit_defaults=True):
 
     began: tuple[int, int]
     parts: tuple[Part, ...]
+    platform: str
     open: bool = False
     expired: bool = False
     last: bool = False
@@ -140,7 +141,8 @@ class Quota(Struct, dict=True):
     """Slots in use and tasks in line, and what was used of every quota. The rest is found again from these.
 
     `virtual` is the furthest turn that was granted, `turns` the last one given to each chain that is further; both follow the
-    log, also in a state that runs ahead of it: a guess moves nobody's turn. `bounds` are the budgets that tasks brought along, `warned` until when (stream time, ms) nothing is said about a quota any more.
+    log, also in a state that runs ahead of it: a guess moves nobody's turn. `bounds` are the budgets that tasks brought along,
+    `warned` until when (stream time, ms) nothing is said about a quota any more.
     """
 
     limits: dict[str, int] = msgspec.field(default_factory=dict[str, int])
@@ -162,7 +164,7 @@ class Quota(Struct, dict=True):
 
     def __post_init__(self) -> None:
         """Build what follows from the value; called for a new state and for one read from a snapshot."""
-        self.now_ms = self.clock_ms
+        self.now_ms = self.uses.clock_ms = self.clock_ms
         self.rules: Rules = compiled(self.settings)
         self.windows: dict[str, Window] = {}
         self.plans: dict[str, tuple[Rule, ...]] = {}

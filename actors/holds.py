@@ -87,7 +87,9 @@ def release(state: Quota, name: str, fact: AttemptEnd) -> None:
     if reserved and fact.chargeable and any(_is_money(quota) for quota, _ in reserved):
         bill = tuple(part for part in reserved if _is_money(part[0]))
         began = found.at_ms, found.seq
-        state.booked[f"{name}.{found.attempt}"] = Booked(began, bill, open=True, last=isinstance(fact, TaskCompleted))
+        state.booked[f"{name}.{found.attempt}"] = Booked(
+            began, bill, fact.platform, open=True, last=isinstance(fact, TaskCompleted)
+        )
         reserved = tuple(part for part in reserved if not _is_money(part[0]))
     for quota, _ in reserved:
         state.uses.ended(quota)
@@ -131,7 +133,7 @@ def _ended_late(state: Quota, name: str, fact: AttemptEnd) -> None:
     """Correct what was booked when an attempt's time was over. Its slot is long free."""
     place = f"{name}.{fact.attempt}"
     booked = state.booked.get(place)
-    if booked is None or not booked.expired or fact.id in booked.causes:
+    if booked is None or not booked.expired or fact.platform != booked.platform or fact.id in booked.causes:
         return
     state.booked[place] = msgspec.structs.replace(booked, causes=(*booked.causes, fact.id))
     known = [(quota, amount) for quota, amount in booked.parts if not (_is_money(quota) and fact.chargeable)]
@@ -146,7 +148,7 @@ def billed(state: Quota, name: str, fact: CostRecorded) -> None:
     """Settle the dollars of an attempt whose cost is known, or correct what was settled."""
     place = f"{name}.{fact.attempt}"
     booked = state.booked.get(place)
-    if booked is None or fact.id in booked.causes:
+    if booked is None or fact.platform != booked.platform or fact.id in booked.causes:
         return
     bill = tuple(part for part in booked.parts if _is_money(part[0]))
     if not bill:
@@ -235,11 +237,13 @@ def _expire(state: Quota, name: str, place: str, fact: QuotaSettled) -> None:
     del state.holds[name]
     state.used[found.platform] -= 1
     began = found.at_ms, found.seq
-    for quota, amount in found.parts:
-        state.uses.settle(quota, place, began, amount, 0 if quota.endswith("/calls") else amount)
+    booked = tuple((quota, 0 if quota.endswith("/calls") else amount) for quota, amount in found.parts)
+    for (quota, reserved), (_, amount) in zip(found.parts, booked, strict=True):
+        state.uses.settle(quota, place, began, reserved, amount)
+        state.watched[quota] = found.platform
         stir(state, quota)
-    if found.parts:
-        state.booked[place] = Booked(began, found.parts, expired=True)
+    if booked:
+        state.booked[place] = Booked(began, booked, found.platform, expired=True)
         _forget_old(state)
 
 

@@ -171,10 +171,9 @@ def _waits(state: Quota, rank: Rank) -> bool:
 
 
 def _here(state: Quota, name: str, platform: str) -> bool:
-    if platform in state.outs.get(name, ()):
-        return False
+    out = state.outs.get(name, {})
     alone = state.waiting[name].alone
-    return not alone or alone == platform
+    return platform not in out and (not alone or alone == platform or alone in out)
 
 
 def step_aside(state: Quota, rank: Rank, platform: str, quota: str, due_ms: int) -> None:

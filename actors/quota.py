@@ -193,8 +193,7 @@ def _read_to(state: Quota, fact: Fact | Parked) -> None:
     if fact.at_ms > state.clock_ms:
         state.clock_ms = fact.at_ms
         state.now_ms = max(state.now_ms, fact.at_ms)
-        if state.uses.rolled:
-            state.uses.prune(fact.at_ms)
+        state.uses.prune(fact.at_ms)
 
 
 def _of_task(state: Quota, name: str, fact: OfTask) -> None:  # noqa: C901 - one line for each kind

@@ -57,11 +57,12 @@ class Uses(Struct, dict=True):
     def __post_init__(self) -> None:
         """Sum up what rolls: `live` is how many of the oldest have rolled off, and the sum of the others."""
         self.live = {quota: (0, sum(amount for _, _, amount in spent)) for quota, spent in self.rolled.items()}
+        self.clock_ms = 0
 
     def __deepcopy__(self, _memo: object) -> Uses:
         """Return uses of their own; what never changes is shared."""
         twin = Uses(dict(self.tallies), {quota: spent.copy() for quota, spent in self.rolled.items()}, dict(self.learned))
-        twin.live = dict(self.live)
+        twin.live, twin.clock_ms = dict(self.live), self.clock_ms
         return twin
 
     def reserve(self, quota: str, window: Window, amount: int) -> None:
@@ -168,13 +169,15 @@ class Uses(Struct, dict=True):
 
     def prune(self, clock_ms: int) -> None:
         """Forget what has rolled off for good: the clock of the log never goes back."""
-        for quota, spent in self.rolled.items():
+        self.clock_ms = clock_ms
+        for quota, spent in list(self.rolled.items()):
             oldest_ms = clock_ms - self.tallies[quota].window.length_ms
             if spent and spent[0][0] <= oldest_ms:
                 gone, rest = self._roll(quota, clock_ms)
                 count = bisect_left(spent, (oldest_ms + 1, "", 0))
                 del spent[:count]
                 self.live[quota] = (max(gone - count, 0), rest)
+                self._tidy(quota)
 
     def rewindow(self, quota: str, window: Window, clock_ms: int) -> None:
         """Count under another window from here on: all that counted just now counts there."""
@@ -198,6 +201,8 @@ class Uses(Struct, dict=True):
         tally = self.tallies[quota]
         if tally.window.kind == "untold":
             return
+        if tally.window.kind == "rolling" and at_ms <= self.clock_ms - tally.window.length_ms:
+            return
         if tally.window.kind == "rolling":
             spent = self.rolled.setdefault(quota, [])
             entry = (at_ms, whose, amount)
@@ -219,6 +224,11 @@ class Uses(Struct, dict=True):
             del spent[place]
             gone, rest = self.live[quota]
             self.live[quota] = (gone - 1, rest) if place < gone else (gone, rest - entry[2])
+            self._tidy(quota)
+
+    def _tidy(self, quota: str) -> None:
+        if not self.rolled[quota]:
+            del self.rolled[quota], self.live[quota]
 
     def _spent(self, quota: str, tally: Tally, now_ms: int) -> int:
         """Return what was settled of what began in the window that holds this moment."""

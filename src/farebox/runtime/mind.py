@@ -300,7 +300,8 @@ class Mind:
             assert type(fact) in self._said_kinds, f"{self.actor.name} may not say {type(fact).__name__}"
             cause = fact.cause or getattr(heard, "id", "")
             # Clients choose the ids of their facts, so a cause alone may not be unique; the task and the attempt are.
-            about = f"{fact.chain}.{fact.task}.{fact.attempt}.{fact.batch}\n{cause}"
+            # What is said about no task names the quota it is about.
+            about = f"{fact.chain}.{fact.task}.{fact.attempt}.{fact.batch}\n{cause}{getattr(fact, 'quota', '')}"
             fact_id = ids.of_fact(self._secret, self.actor.name, about, type(fact).__name__, place)
             stamped.append(msgspec.structs.replace(fact, cause=cause, id=fact_id))
         return tuple(stamped)
