@@ -26,7 +26,7 @@ IN_A_ROW = 5
 OPEN_MS, OPEN_MS_MAX = 30_000, 600_000
 PROBE_MS = 600_000
 """A probe that has not ended by then is no longer waited for."""
-NEXT_MS = 30_000
+NEXT_MS = 10_000
 """While one task tries a platform, the others look again after so long."""
 ERROR_WEIGHT = LATENCY_WEIGHT = 0.2
 NONE_AT_ALL = 0.001
