@@ -135,7 +135,7 @@ def test_ctrl_c_cancels_the_task_and_says_what_was_spent(cli, store):
     def press() -> None:
         while not submitted(store):
             time.sleep(0.01)
-        time.sleep(0.1)
+        time.sleep(0.4)  # its first words are shown
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = later(press)
