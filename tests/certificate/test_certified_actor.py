@@ -192,7 +192,7 @@ def test_whatever_quota_grants_is_certified(drawn):
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=1500)
+@settings(LAW, max_examples=400)
 @given(worlds())
 def test_whatever_quota_grants_in_many_runs_is_certified(drawn):
     found = grown(*drawn)
@@ -200,7 +200,7 @@ def test_whatever_quota_grants_in_many_runs_is_certified(drawn):
 
 
 @pytest.mark.slow
-@settings(LAW, max_examples=300, phases=[Phase.generate])
+@settings(LAW, max_examples=100, phases=[Phase.generate])
 @given(worlds(longest_ms=LATE_MS))
 def test_attempts_that_end_after_their_deadline_are_certified(drawn):
     found = grown(*drawn)
