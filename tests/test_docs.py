@@ -236,7 +236,7 @@ def run(home: Path, *arguments: str) -> str:
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     environment = {"PATH": os.defpath, "HOME": str(home), "FAREBOX_HOME": str(home), **measured}
     said = subprocess.run(
-        [sys.executable, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=25, check=False
+        [sys.executable, *arguments], cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert said.returncode == 0, said.stderr
     return said.stdout

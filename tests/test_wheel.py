@@ -58,7 +58,7 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "bin"
 
 
-def run(program: Path, *arguments: str, home: Path, timeout_s: float = 25) -> subprocess.CompletedProcess[str]:
+def run(program: Path, *arguments: str, home: Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a program where nothing of this checkout and nothing of its user is known."""
     environment = {"PATH": os.defpath, "HOME": str(home), "FAREBOX_HOME": str(home / "store")}
     return subprocess.run(

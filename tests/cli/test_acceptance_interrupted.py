@@ -43,7 +43,7 @@ def farebox(tmp_path):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "farebox", *arguments],
-            capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=25, check=False,
+            capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60, check=False,
         )  # fmt: skip
 
     yield run

@@ -18,7 +18,7 @@ def farebox(tmp_path):
     environment |= {"HOME": str(tmp_path), "FAREBOX_HOME": str(tmp_path / "store")}
     command = [sys.executable, "-m", "farebox"]
 
-    def run(*arguments: str, wait_s: float = 25) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, wait_s: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command, *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=wait_s, check=False
         )

@@ -255,7 +255,7 @@ def test_alone_it_ends_with_whoever_started_it():
         "started = subprocess.Popen([sys.executable, '-m', 'farebox.rehearsal'], stdout=subprocess.PIPE)\n"
         "print(started.stdout.readline().decode())"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=25, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     pid = json.loads(done.stdout)["pid"]
     while psutil.pid_exists(pid):
         time.sleep(0.01)
@@ -263,5 +263,5 @@ def test_alone_it_ends_with_whoever_started_it():
 
 def test_arguments_that_mean_nothing_are_refused_with_one_line():
     line = [sys.executable, "-m", "farebox.rehearsal", "--faults", "fire=1"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=25, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n"), "There is no fault 'fire'" in done.stderr) == (2, 1, True)

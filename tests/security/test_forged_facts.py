@@ -153,4 +153,4 @@ async def _all(log):
 def _status(store):
     environ = {**os.environ, "NO_COLOR": "1", "COLUMNS": "200"}
     command = [sys.executable, "-m", "farebox", "status", "--store", str(store)]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=25, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=True).stdout

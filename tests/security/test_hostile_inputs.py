@@ -249,7 +249,7 @@ def test_a_deep_context_on_the_command_line_is_one_line(tmp_path):
     (tmp_path / "deep.json").write_text('{"a":' + DEEP + "}")
     environ = {**os.environ, "FAREBOX_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "farebox", "submit", "p", "--context", f"@{tmp_path}/deep.json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=25, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n"), done.stderr[:5]) == (2, 1, "FB401"), done.stderr
 
 

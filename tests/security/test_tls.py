@@ -195,7 +195,7 @@ async def test_the_documented_commands_work_as_they_stand(tmp_path, papers):
     def farebox(*arguments, **more):
         command = [sys.executable, "-m", "farebox", *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env={**environ, **more}, capture_output=True, text=True, timeout=28, check=False
+            command, cwd=tmp_path, env={**environ, **more}, capture_output=True, text=True, timeout=60, check=False
         )
 
     made = await asyncio.to_thread(farebox, "init", "--store", str(tmp_path / "operator"))

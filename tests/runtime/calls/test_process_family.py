@@ -26,7 +26,7 @@ def is_gone(pid):
 
 def start_launcher(*argv, parent=None):
     line = [sys.executable, "-I", "-S", launcher.__file__, str(parent or os.getpid()), *argv]
-    return subprocess.run(line, capture_output=True, text=True, timeout=25, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_launcher_becomes_the_program():

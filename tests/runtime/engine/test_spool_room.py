@@ -85,7 +85,7 @@ def own_mounts():
 @pytest.mark.skipif(sys.platform != "linux" or not own_mounts(), reason="needs mounts of its own")
 def test_on_a_small_disk_room_is_seen_to_go_and_to_come_back(tmp_path):
     ran = subprocess.run(
-        [*own_mounts(), sys.executable, "-c", SMALL_DISK, tmp_path], capture_output=True, text=True, timeout=25, check=False
+        [*own_mounts(), sys.executable, "-c", SMALL_DISK, tmp_path], capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
     seen = json.loads(ran.stdout)
