@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from farebox.core.events import QuotaReserved, QuotaSettled
 from farebox.core.trail import BEGIN
 from farebox.log.memory import MemoryLog, MemoryStore
 from farebox.log.port import Entry
+from farebox.simulation.world import World as Simulated
 from farebox.whatif.reading import recorded
 
 RESERVED = "farebox.log.quota.reserved.p.c.t"
@@ -63,3 +65,17 @@ def test_of_a_part_of_a_log_what_came_before_is_not_blamed():
     found = fold.certificate(facts=2, first=7, last=8, digest="")
     assert found.unplaced == 1
     assert "unasked" not in {breach.kind for breach in found.breaches}
+
+
+@pytest.mark.parametrize("seed", [2, 13, 14])
+def test_what_several_engines_granted_through_crashes_is_certified(seed):
+    logging.disable(logging.WARNING)
+    world = Simulated(seed)
+    world.run()
+    world.loop.let_go()
+    logging.disable(logging.NOTSET)
+    found = reading.Reading()
+    found.read(world.store.facts)
+    certificate = found.certificate()
+    assert certificate.holds, certificate.breaches
+    assert certificate.grants
