@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from farebox.core.fact import Fact
 from farebox.core.ids import NONE, Id
@@ -28,6 +28,7 @@ from farebox.core.terms import (
     FileInput,
     Millis,
     OnInterrupt,
+    PlatformSum,
     Ref,
     Rejected,
     Sha256,
@@ -313,18 +314,6 @@ class BatchSubmitted(Fact, frozen=True, kw_only=True, tag="BatchSubmitted"):
     sha256: Sha256 = "0" * 64
     lines_ref: Ref | None = None
     source: str = ""
-
-
-class PlatformSum(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What the tasks of a batch used on one platform."""
-
-    tasks: Count = 0
-    completed: Count = 0
-    paid_usd: Usd | None = None
-    plan_value_usd: Usd | None = None
-    input_tokens: Count = 0
-    output_tokens: Count = 0
-    duration_ms: Millis = 0
 
 
 class BatchCompleted(Fact, frozen=True, kw_only=True, tag="BatchCompleted"):

@@ -164,3 +164,15 @@ class Take(Value, frozen=True, kw_only=True):
     used: Usd | None = None
     limit: Usd | None = None
     source: QuotaSource | None = None
+
+
+class PlatformSum(Value, frozen=True, kw_only=True):
+    """What the tasks of a batch used on one platform."""
+
+    tasks: Count = 0
+    completed: Count = 0
+    paid_usd: Usd | None = None
+    plan_value_usd: Usd | None = None
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    duration_ms: Millis = 0
