@@ -133,7 +133,7 @@ class Reader:
                     self.facts.extend(facts)
                     self._news.notify_all()
 
-    async def until(self, count, wait_s=25):
+    async def until(self, count, wait_s=100):
         async def enough():
             async with self._news:
                 await self._news.wait_for(lambda: len(self.facts) >= count)

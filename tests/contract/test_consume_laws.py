@@ -20,7 +20,7 @@ class Hands:
     def __call__(self, delivery):
         self.held.put_nowait(delivery)
 
-    async def next(self, wait_s=25):
+    async def next(self, wait_s=100):
         async with asyncio.timeout(wait_s):
             return await self.held.get()
 
@@ -70,10 +70,15 @@ async def test_each_reserved_task_of_the_platform_is_handed_out_with_its_sequenc
     await log.append(reserved(entry, "before"))
     await log.consume("adapter-openai", hands)
     await log.append([*reserved(entry, "other", platform="ollama"), *reserved(entry, "after"), entry("router.routed.-.c.x")])
-    found = [await hands.next(), await hands.next()]
+    found = []
+    while len(found) < 2:
+        held = await hands.next()
+        await held.ack()
+        found += [held] if held.tries == 1 else []  # a second time only if a machine stood still for the ack wait
     assert [(one.stored.body, one.stored.seq, one.tries) for one in found] == [(b"before", 1, 1), (b"after", 3, 1)]
     assert found[0].stored.subject == "farebox.log.quota.reserved.openai.c.before"
-    await hands.quiet(0.2)
+    with contextlib.suppress(TimeoutError):
+        assert (await hands.next(0.2)).tries > 1
 
 
 @pytest.mark.fault(21)
@@ -192,7 +197,7 @@ async def test_competing_consumers_share_the_work_and_nothing_is_done_twice(worl
         await log.consume("adapter-openai", hands)
     workers = [asyncio.ensure_future(work(hands)) for hands in (left, right)]
     await asyncio.gather(*(one.append(reserved(entry, f"t{n}")) for n in range(60)))
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while len({body for body, _ in done}) < 60:
             await asyncio.sleep(0.01)
     await asyncio.sleep(world.ack_wait_s * 1.3)

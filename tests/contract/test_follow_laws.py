@@ -82,5 +82,5 @@ async def test_a_reading_ends_when_the_log_is_closed(log, entry, reading):
     reader = reading(log)
     await reader.until(1)
     await log.close()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         await reader.end()

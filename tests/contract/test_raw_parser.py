@@ -118,7 +118,7 @@ async def test_a_connection_that_came_to_nothing_is_closed_and_not_left_lying():
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     await client.connect(url, error_cb=said, max_reconnect_attempts=-1, reconnect_time_wait=0.01)
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while taken < 4:
             await asyncio.sleep(0.01)
     await client.close()

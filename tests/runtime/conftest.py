@@ -94,7 +94,7 @@ class Bus:
         for subject in subjects:
             before = len(self.refused)
             await link.subscribe(subject)
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(100):
                 while len(self.refused) == before:
                     await link.flush()
             assert "subscription" in self.refused[-1], subject
@@ -116,7 +116,7 @@ class Bus:
         handed = await self.hear(name, inbox)
         wanted = json.dumps({"batch": 10, "expires": 2 * 10**9}).encode()
         await link.publish(f"$JS.API.CONSUMER.MSG.NEXT.FAREBOX.{consumer}", wanted, reply=inbox)
-        return await asyncio.wait_for(handed.get(), 25)
+        return await asyncio.wait_for(handed.get(), 100)
 
     async def state(self):
         return (await (await self.user("init")).jetstream().stream_info("FAREBOX")).state

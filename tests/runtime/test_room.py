@@ -117,7 +117,7 @@ async def test_a_want_of_room_between_two_looks_is_read_in_the_servers_own_log(t
     assert said == [], "what was said before is no news"
     with log.open("a") as lines:
         lines.write("[ERR] JetStream failed to store a msg: write 1.blk: no space left on device\n")
-    await asyncio.wait_for(restarted.wait(), 25)
+    await asyncio.wait_for(restarted.wait(), 100)
     await asyncio.sleep(0.02)
     watching.cancel()
     assert [line[:19] for line in said] == ["The server found no", "There is room again"]

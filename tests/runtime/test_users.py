@@ -74,7 +74,7 @@ async def test_the_log_of_the_port_works_for_confined_users(server):
         with pytest.raises(AppendRefused):
             await client.append([Entry(SUBMITTED, b"two", Fence(SUBMITTED, 0))])
         assert await engine.append([Entry(RESERVED, b"r"), Entry("farebox.log.quota.settled.ollama.c.t", b"s")]) == (2, 3)
-        delivery = await asyncio.wait_for(handed.get(), 25)
+        delivery = await asyncio.wait_for(handed.get(), 100)
         assert (await adapter.last(SUBMITTED)).body == b"one"
         assert await adapter.get_blob(ref) == b"p" * 300_000
         results = asyncio.Queue()
@@ -82,7 +82,7 @@ async def test_the_log_of_the_port_works_for_confined_users(server):
         lane = Fence("farebox.log.adapter.*.openai.c1.t1", 0)
         assert await adapter.append([Entry(COMPLETED, b"done", lane)]) == (4,)
         await delivery.ack()
-        assert await asyncio.wait_for(results.get(), 25) == (COMPLETED, b"done")
+        assert await asyncio.wait_for(results.get(), 100) == (COMPLETED, b"done")
         seen = []
         async for facts in views.follow(1):
             seen += [fact.seq for fact in facts]

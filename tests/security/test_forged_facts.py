@@ -125,14 +125,14 @@ def test_the_alarm_counts_lies_alone(kinds, count):
 
 
 async def _started(log, handle):
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while await log.last(f"farebox.log.adapter.started.slow.{handle.chain_id}.{handle.task_id}") is None:
             await asyncio.sleep(0.02)
 
 
 async def _alarmed(client, seq):
     """Wait until the views have read as far as the forged fact."""
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while ((status := await client.status())["alarm"] or {}).get("last_seq") != seq:
             await asyncio.sleep(0.05)
     return status

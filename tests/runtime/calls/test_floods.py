@@ -183,7 +183,7 @@ async def test_nothing_is_read_while_what_came_is_not_worked_off(soon):
     pipe.held.set_result(None)
     await soon(lambda: pipe.read == [b"first", b"second"])
     os.close(pipe.theirs)
-    await asyncio.wait_for(pipe.drain.closed, 25)
+    await asyncio.wait_for(pipe.drain.closed, 100)
 
 
 async def test_what_was_held_back_is_read_at_the_end_and_nothing_is_read_later(soon):

@@ -127,7 +127,7 @@ async def test_a_cancel_closes_the_connection_and_keeps_the_text(call):
     cancelled = asyncio.Event()
     async with serving(parts=OK[:1], ending="stall") as (server, url):
         called = await call(settings(url), environ=KEY, cancelled=cancelled, on_piece=lambda _text: cancelled.set())
-        await asyncio.wait_for(server.gone.wait(), 25)
+        await asyncio.wait_for(server.gone.wait(), 100)
     assert called.verdict.fault is not None
     assert (called.verdict.fault.error_class, called.text, called.verdict.charged) == ("cancelled", "The quick ", "possible")
 

@@ -124,7 +124,7 @@ class Tape:
         (seq,) = self.store.append([Entry(subject, wire.encode(fact) if body is None else body, None)])
         return msgspec.structs.replace(fact, seq=seq)
 
-    async def until(self, condition, timeout_s=25):
+    async def until(self, condition, timeout_s=100):
         """Wait until `condition()` is true; it is looked at after each fact."""
         news = asyncio.Event()
         stop = self.store.watch(news.set)
@@ -137,13 +137,13 @@ class Tape:
             stop()
         return found
 
-    async def end_of(self, task="t1", timeout_s=25):
+    async def end_of(self, task="t1", timeout_s=100):
         return (await self.until(lambda: self.said(self.ENDS, task=task), timeout_s))[-1]
 
     async def idle(self, worker):
         """Until the durable of a worker holds nothing that is not acked."""
         durable = self.store.durable(f"adapter-{worker.platform}")
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(100):
             while durable._held or durable._seen < len(self.store.facts) or worker._tasks:
                 await asyncio.sleep(0.01)
 

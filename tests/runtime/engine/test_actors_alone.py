@@ -55,7 +55,7 @@ async def test_what_was_given_to_an_adapter_elsewhere_is_left_to_it(tmp_path):
             assert (await (await client.submit("it is there", platform="rehearsal")).result()).status == "completed"
         handle = await client.submit("hello", platform="rehearsal")
         given = subjects.exact("quota", "reserved", handle.chain_id, handle.task_id, "rehearsal")
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(100):
             while await host.engine.log.last(given) is None:
                 await asyncio.sleep(0.02)
     async with engines.embedded(store, None, parts) as host, joined(discovery.of_store(store)) as client, lane(host):

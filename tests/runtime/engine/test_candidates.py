@@ -24,7 +24,7 @@ def reasons(tape):
 @pytest.mark.parametrize("named", [{}, {"platform": "claude-code"}])
 async def test_missing_programs_and_keys_pass_the_task_on_with_their_reasons(tape, engines, named):
     await engines.make(tape.log(), {**PLATFORMS, "last": INLINE})
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         result = await (await Client(tape.log()).submit("Hello.", **named)).result()
     assert (result.status, result.platform) == ("completed", "last")
     told = reasons(tape)
@@ -33,7 +33,7 @@ async def test_missing_programs_and_keys_pass_the_task_on_with_their_reasons(tap
 
 async def test_without_a_next_candidate_the_reasons_are_the_answer(tape, engines):
     await engines.make(tape.log(), {**PLATFORMS, "last": INLINE})
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         result = await (await Client(tape.log()).submit("Hello.", platform="claude-code", fallback=False)).result()
     assert (result.status, result.error.error_class, result.cost.status) == ("failed", "unavailable", "none")
     assert "claude-code: not available: no program 'no-such-claude' on PATH" in result.error.message

@@ -59,7 +59,7 @@ async def submitted(log, task, **fields):
     return fact
 
 
-async def until(condition, timeout_s=25):
+async def until(condition, timeout_s=100):
     async with asyncio.timeout(timeout_s):
         while not (found := await condition()):
             await asyncio.sleep(0.02)
@@ -67,7 +67,7 @@ async def until(condition, timeout_s=25):
 
 
 async def ended(client, task):
-    return await client.handle(task, task).result(timeout_s=25)
+    return await client.handle(task, task).result(timeout_s=100)
 
 
 async def letters(client, count):

@@ -39,7 +39,7 @@ async def interrupted(opened, engines, kind_of):
             return await self.waits()
 
         async def waits(self, attempt=1):
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(100):
                 while True:
                     card = await self.client.status(self.handle.task_id) if await self._known() else {}
                     question = card.get("decision") or {"attempt": 0}
@@ -86,7 +86,7 @@ async def test_accept_makes_the_partial_output_the_answer_and_keeps_its_possible
     one = await interrupted()
     await one.submit()
     await one.handle.decide("accept")
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     assert (result.status, result.output, result.attempts) == ("completed", "Half an answer", 1)
     assert result.cost.status == "possible"
     card = await one.client.status(one.handle.task_id)
@@ -100,7 +100,7 @@ async def test_fail_ends_it_and_the_partial_output_stays(interrupted):
     one = await interrupted()
     await one.submit()
     await one.handle.decide("fail")
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     assert (result.status, result.error.error_class, result.partial_output) == ("failed", "policy", "Half an answer")
 
 
@@ -108,7 +108,7 @@ async def test_retry_routes_it_again_and_asks_again_only_within_the_bounds(inter
     one = await interrupted()
     await one.submit()
     await one.handle.decide("retry")
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     assert (result.status, result.error.error_class, result.attempts) == ("failed", "exhausted", 2)
 
 
@@ -119,7 +119,7 @@ async def test_two_different_decisions_at_once_have_one_outcome(interrupted):
         *(one.client.decide(one.handle.task_id, word) for word in ("fail", "accept", "fail", "accept")),
         return_exceptions=True,
     )
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     (stands,) = await one.said(events.TaskDecision)
     assert result.status == {"fail": "failed", "accept": "completed"}[stands.decision]
     assert all(isinstance(answer, dict) or answer.code == "FB412" for answer in answers)
@@ -134,7 +134,7 @@ async def test_what_waits_and_what_was_decided_survives_kills_of_the_engine(inte
     assert (await one.waits())["decision"] == before
     await one.client.decide(one.handle.task_id, "accept")
     await one.anew()
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     assert (result.status, result.output) == ("completed", "Half an answer")
 
 
@@ -145,7 +145,7 @@ async def test_a_decision_that_came_while_no_engine_ran_counts_at_the_next_start
     fact = events.TaskDecision(chain=one.handle.chain_id, task=one.handle.task_id, attempt=1, decision="fail")
     assert (await say(one.log, fact)).decision == "fail"
     one.engine = await engines.make(one.log, kinds=one.kinds)
-    assert (await one.handle.result(timeout_s=25)).status == "failed"
+    assert (await one.handle.result(timeout_s=100)).status == "failed"
 
 
 async def test_nothing_can_be_accepted_where_nothing_came(interrupted):
@@ -155,7 +155,7 @@ async def test_nothing_can_be_accepted_where_nothing_came(interrupted):
         await one.handle.decide("accept")
     assert refused.value.code == "FB414"
     await one.handle.cancel()
-    assert (await one.handle.result(timeout_s=25)).status == "cancelled"
+    assert (await one.handle.result(timeout_s=100)).status == "cancelled"
 
 
 async def test_wrong_use_gives_one_clear_line(interrupted):
@@ -166,7 +166,7 @@ async def test_wrong_use_gives_one_clear_line(interrupted):
             await one.client.decide(task, word)
         assert refused.value.code == code
     await one.handle.cancel()
-    await one.handle.result(timeout_s=25)
+    await one.handle.result(timeout_s=100)
     with pytest.raises(BadInput, match="waits for no decision: it is ") as refused:
         await one.handle.decide("retry")
     assert refused.value.code == "FB411"

@@ -31,7 +31,7 @@ async def log(request, tape):
 def follow(log):
     """Read the log until a condition holds; returns all facts."""
 
-    async def until(condition, timeout_s=25):
+    async def until(condition, timeout_s=100):
         facts = []
         reading = log.follow(1)
         try:
@@ -195,7 +195,7 @@ async def test_an_engine_that_is_stopped_during_a_call_books_it_and_goes_on_afte
     provider, first = await stand_in(delay_ms=60_000)
     engine = await engines.make(log, {"first": first})
     await submit(log, "t1")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not provider.open:
             await asyncio.sleep(0.01)
     assert engine.running == 1
@@ -247,7 +247,7 @@ async def test_a_log_that_is_damaged_ends_the_engine_loudly(tape, engines):
     tape.store._next += 1  # a sequence that nobody wrote
     tape.submit()
     with pytest.raises(LogDamaged):
-        await asyncio.wait_for(waiting, 25)
+        await asyncio.wait_for(waiting, 100)
 
 
 async def test_a_log_that_is_damaged_from_the_start_lets_no_engine_start(tape, engines):
@@ -313,7 +313,7 @@ async def test_a_server_that_is_gone_for_good_does_not_keep_an_engine_from_stopp
     await log.prepare("always", ["rehearsal"])
     engine = await engines.make(log)
     await submit(log, "t1")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while engine.projection.seq < 8:
             await asyncio.sleep(0.01)
     own_server.kill()
@@ -340,7 +340,7 @@ async def test_what_was_handed_to_a_dead_engine_goes_on_at_the_next_start(tape, 
     await dead.close()
     await engines.stop(first)
     await engines.make(tape.log())
-    (end,) = await tape.until(lambda: tape.said(ENDS), timeout_s=25)
+    (end,) = await tape.until(lambda: tape.said(ENDS), timeout_s=100)
     assert end.status == "completed"
 
 
@@ -349,7 +349,7 @@ async def test_the_end_of_a_broken_off_call_is_booked_before_the_engine_stops_ho
     provider, slow = await stand_in(delay_ms=60_000)
     engine = await engines.make(tape.log(), {"first": slow})
     tape.submit()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not provider.open:
             await asyncio.sleep(0.01)
     fold, held = engine._follower._fold, []

@@ -20,7 +20,7 @@ async def test_an_older_engine_leaves_what_it_does_not_understand_to_a_later_one
     with caplog.at_level(logging.WARNING, "farebox.engine"):
         tape.submit("t1")
         position: Position = await log.position()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(100):
             while any(mind.seq < position.last_seq or not mind.idle for mind in first.minds):
                 await asyncio.sleep(0.01)
     assert f"FB803 settings adopted at {adopted.seq} need a later farebox: engine: " in caplog.text

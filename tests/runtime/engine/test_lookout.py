@@ -130,7 +130,7 @@ async def test_a_log_that_takes_nothing_and_a_plug_in_that_raises_hinder_nobody(
     monkeypatch.setattr(module, "probe", broken)
     monkeypatch.setattr(module, "AGAIN_S", 0.01)
     lookout.start()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while caplog.text.count("looking for platforms broke") < 2:
             await asyncio.sleep(0.01)
     monkeypatch.undo()

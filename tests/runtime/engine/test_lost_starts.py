@@ -83,7 +83,7 @@ async def test_an_answer_to_a_task_that_the_log_does_not_know_is_kept_and_said_a
     await spool.keep("rehearsal.c1.t1.9", ended(9, "lost", "paid for"))
     first = await workers.make(tape, spool=spool, settings=settings)
     said = "no attempt of task t1 on rehearsal; the answer to it (8 bytes) is kept here: farebox spool show rehearsal.c1.t1.9"
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while said not in caplog.text:
             await asyncio.sleep(0.005)
     await first.stop()
@@ -106,7 +106,7 @@ async def test_of_two_lost_answers_to_one_task_none_is_forgotten(tape, workers, 
     for epoch in (9, 12):
         await spool.keep(f"rehearsal.c1.t1.{epoch}", ended(epoch, "lost"))
     await workers.make(tape, spool=spool)
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while len(spool.unclaimed) < 2:
             await asyncio.sleep(0.005)
 
@@ -133,7 +133,7 @@ async def test_status_names_the_answers_that_nobody_claims_also_while_no_adapter
     await spool.keep("rehearsal.c1.t1.9", ended(9, "lost", "paid for"))
     await spool.close()
     engine = await engines.make(tape.log())
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not (told := (await api.ask(tape.log(), "status", {}))["unclaimed"]):
             await asyncio.sleep(0.01)
     assert told == [

@@ -41,7 +41,7 @@ async def submitted(log, task, **fields):
     )
 
 
-async def until(condition, timeout_s=25):
+async def until(condition, timeout_s=100):
     async with asyncio.timeout(timeout_s):
         while not (found := await condition()):
             await asyncio.sleep(0.02)
@@ -60,7 +60,7 @@ async def test_a_newer_submission_parks_its_task_and_no_other(opened, engines, u
     client = Client(opened())
     seq = await submitted(log, "t1", version=2, mood="new")
     await submitted(log, "t2")
-    assert (await client.handle("t2", "t2").result(timeout_s=25)).status == "completed"
+    assert (await client.handle("t2", "t2").result(timeout_s=100)).status == "completed"
     assert await said(log, "t1") == ["submitted"]
 
     async def parked():
@@ -77,7 +77,7 @@ async def test_a_newer_submission_parks_its_task_and_no_other(opened, engines, u
     await engines.stop(first)
     update("TaskSubmitted")
     await engines.make(log)
-    assert (await client.handle("t1", "t1").result(timeout_s=25)).status == "completed"
+    assert (await client.handle("t1", "t1").result(timeout_s=100)).status == "completed"
     assert (await client.dead())["letters"] == []
 
 
@@ -93,7 +93,7 @@ async def test_a_newer_word_about_a_task_that_waits_holds_it_until_the_update(op
     first = await engines.make(log)
     client = Client(opened())
     await submitted(log, "t2")
-    assert (await client.handle("t2", "t2").result(timeout_s=25)).status == "completed"
+    assert (await client.handle("t2", "t2").result(timeout_s=100)).status == "completed"
     assert await said(log, "t1") == ["submitted", token]
     assert [one["seq"] for one in (await client.dead())["letters"]] == [seq]
     await engines.stop(first)
@@ -101,7 +101,7 @@ async def test_a_newer_word_about_a_task_that_waits_holds_it_until_the_update(op
     update(fact)
     await engines.make(log)
     end = "cancelled" if fact == "TaskCancelRequested" else "completed"
-    assert (await client.handle("t1", "t1").result(timeout_s=25)).status == end
+    assert (await client.handle("t1", "t1").result(timeout_s=100)).status == end
 
 
 async def test_a_kind_of_fact_that_nobody_knows_yet_parks_its_task_too(tape, engines):
@@ -111,7 +111,7 @@ async def test_a_kind_of_fact_that_nobody_knows_yet_parks_its_task_too(tape, eng
     engine = await engines.make(log)
     client = Client(tape.log())
     await submitted(log, "t2")
-    await client.handle("t2", "t2").result(timeout_s=25)
+    await client.handle("t2", "t2").result(timeout_s=100)
     assert await said(log, "t1") == ["submitted", "pondered"]
     assert [(one["seq"], one["kind"]) for one in (await client.dead())["letters"]] == [(seq, "parked")]
     (router,) = (mind for mind in engine.minds if mind.actor.name == "router")
@@ -128,7 +128,7 @@ async def test_a_newer_fact_in_the_lane_keeps_the_adapter_from_the_task(tape, wo
     await workers.make(tape)
     await tape.end_of("t2")
     durable = tape.store.durable("adapter-rehearsal")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while [held.fact.seq for held in durable._held.values()] != [3] or durable.due_ms() < tape.store.clock() + 300_000:
             await asyncio.sleep(0.01)
     assert durable.dead == []
@@ -155,7 +155,7 @@ async def test_who_counts_slots_stops_where_a_later_one_counts_them_too(tape, en
     raw = body("QuotaReserved", chain="t1", task="t1", platform="rehearsal", version=2)
     seq = await write(log, "quota", "reserved", "t1", raw, "rehearsal")
     with pytest.raises(wire.NewerFact, match=f"Fact {seq} is of a later farebox") as stopped:
-        await asyncio.wait_for(engine.wait(), 25)
+        await asyncio.wait_for(engine.wait(), 100)
     assert (stopped.value.exit_code, stopped.value.code) == (8, "FB803")
 
 
@@ -166,6 +166,6 @@ async def test_fields_that_nobody_knows_yet_change_nothing(opened, engines):
     await engines.make(log)
     client = Client(opened())
     seq = await submitted(log, "t1", mood="cheerful", tags={"a": "b"})
-    assert (await client.handle("t1", "t1").result(timeout_s=25)).status == "completed"
+    assert (await client.handle("t1", "t1").result(timeout_s=100)).status == "completed"
     assert b"cheerful" in (await log.at(seq)).body
     assert (await client.dead(ended=True))["letters"] == []

@@ -66,7 +66,7 @@ def patrol(tape):
     ],
 )
 async def test_each_thing_that_can_happen_to_a_log_is_told_by_its_own_error(patrol, now, kind, words):
-    wrong = await asyncio.wait_for(patrol(BEGIN, now).run(), 25)
+    wrong = await asyncio.wait_for(patrol(BEGIN, now).run(), 100)
     assert (type(wrong), wrong.exit_code) == (kind, 8)
     assert words in str(wrong)
 
@@ -103,7 +103,7 @@ async def changed(account):
 
 async def wait_for_its_end(engine):
     with pytest.raises(LogDamaged) as ended:
-        await asyncio.wait_for(engine.wait(), 25)
+        await asyncio.wait_for(engine.wait(), 100)
     assert ended.value.exit_code == 8
     assert engine._follower._closed, "nothing is decided any more"
     return ended.value
@@ -113,7 +113,7 @@ async def is_read(engine, log):
     """Until the engine has read all there is, and all it said to it: afterwards only the patrol can see a hole."""
     seq = 0
     while seq != (seq := (await log.position()).last_seq):
-        assert await engine.projection.wait_for(seq, 25)
+        assert await engine.projection.wait_for(seq, 100)
         await asyncio.sleep(0.1)
 
 

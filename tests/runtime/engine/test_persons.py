@@ -40,7 +40,7 @@ async def asked(opened, engines):
             self.engine = None
 
         async def waits(self, attempt=1):
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(100):
                 while True:
                     found = await self.client.status()
                     if [one["attempt"] for one in found["questions"]] == [attempt]:
@@ -48,7 +48,7 @@ async def asked(opened, engines):
                     await asyncio.sleep(0.02)
 
         async def waits_no_more(self):
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(100):
                 while (await self.client.status())["questions"]:
                     await asyncio.sleep(0.02)
 
@@ -78,7 +78,7 @@ async def test_a_task_waits_for_a_person_and_takes_the_answer(asked):
     shown = "\n".join(status.card(await one.client.status(task)))
     assert shown.endswith("\n\nWhich of the two logos?")
     assert await one.answer("The second.\n") == {"task_id": task, "chain_id": one.handle.chain_id, "attempt": 1}
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     assert (result.status, result.output, result.model, result.cost.paid_usd) == ("completed", "The second.", "person", "0")
     await one.waits_no_more()
 
@@ -91,7 +91,7 @@ async def test_the_first_answer_counts_and_a_task_that_ended_takes_none(asked):
     with pytest.raises(BadInput) as refused:
         await one.answer("The second.")
     assert refused.value.code in {"FB420", "FB421"}
-    assert (await one.handle.result(timeout_s=25)).output == "The first."
+    assert (await one.handle.result(timeout_s=100)).output == "The first."
     await one.waits_no_more()
     with pytest.raises(BadInput, match="waits for no person: it is completed") as refused:
         await one.answer("The third.")
@@ -122,7 +122,7 @@ async def test_a_large_answer_arrives_whole(asked):
     one = await asked()
     await one.waits()
     await one.answer("x" * 600_000)
-    assert len((await one.handle.result(timeout_s=25)).output) == 600_000
+    assert len((await one.handle.result(timeout_s=100)).output) == 600_000
 
 
 @IN_MEMORY
@@ -130,13 +130,13 @@ async def test_a_cancel_ends_the_waiting(asked):
     one = await asked()
     await one.waits()
     await one.handle.cancel("not needed")
-    assert (await one.handle.result(timeout_s=25)).status == "cancelled"
+    assert (await one.handle.result(timeout_s=100)).status == "cancelled"
 
 
 @IN_MEMORY
 async def test_a_task_that_says_its_own_time_waits_no_longer(asked):
     one = await asked(timeout_s=0.3)
-    result = await one.handle.result(timeout_s=25)
+    result = await one.handle.result(timeout_s=100)
     assert (result.status, result.error.error_class) == ("failed", "timeout")
     assert "Nobody answered in time." in result.error.message
 
@@ -150,7 +150,7 @@ async def test_an_engine_that_was_killed_asks_again_and_finds_what_was_answered_
     subject = subjects.subject_of("client", fact)
     await one.log.append([Entry(subject, wire.encode(fact), Fence(subject, 0))])
     await one.up()
-    assert (await one.handle.result(timeout_s=25)).output == "Said to nobody."
+    assert (await one.handle.result(timeout_s=100)).output == "Said to nobody."
 
 
 @IN_MEMORY
@@ -161,7 +161,7 @@ async def test_an_answer_that_nobody_heard_is_found_by_looking(asked, monkeypatc
     one = await asked()
     await one.waits()
     await one.answer("Found.")
-    assert (await one.handle.result(timeout_s=25)).output == "Found."
+    assert (await one.handle.result(timeout_s=100)).output == "Found."
 
 
 @IN_MEMORY
@@ -193,5 +193,5 @@ async def test_a_log_that_cannot_be_read_for_a_while_is_asked_again(asked, monke
     one = await asked()
     await one.waits()
     await one.answer("Later.")
-    assert (await one.handle.result(timeout_s=25)).output == "Later."
+    assert (await one.handle.result(timeout_s=100)).output == "Later."
     assert not broken

@@ -72,7 +72,7 @@ async def test_facts_come_in_by_a_few_commits_and_in_order(tape, projection, boo
     for _ in range(50):
         projection.tap(facts(tape, 10))
     assert projection.heard == 500
-    assert await projection.wait_for(500, 25)
+    assert await projection.wait_for(500, 100)
     assert book.rows == list(range(1, 501))
     assert len(commits) <= 3
 
@@ -83,7 +83,7 @@ async def test_facts_that_the_views_hold_already_are_passed_over(tape, book):
     projection = Projection(book)
     assert await projection.begin("now") == 4
     projection.tap(facts(tape, 5))
-    assert await projection.wait_for(5, 25)
+    assert await projection.wait_for(5, 100)
     assert book.rows == [1, 2, 3, 4, 5]
     await projection.close()
 
@@ -117,14 +117,14 @@ async def test_an_odd_subject_harms_nobody(tape, projection):
     tape.store.append([Entry("farebox.log.client.odd", b"x")])
     with projection.watching("t1"):
         projection.tap(tape.store.facts)
-    assert await projection.wait_for(1, 25)
+    assert await projection.wait_for(1, 100)
 
 
 @pytest.mark.fault(60)
 async def test_a_rebuild_gives_the_same_and_loses_nothing_that_comes_meanwhile(tape, projection, book):
     """A commit is on its way when it begins, and facts come all the time."""
     projection.tap(facts(tape, 50))
-    await projection.wait_for(50, 25)
+    await projection.wait_for(50, 100)
     going_on = asyncio.Event()
     loop = asyncio.get_running_loop()
     book.before = lambda _batch: loop.call_soon_threadsafe(going_on.set)
@@ -138,7 +138,7 @@ async def test_a_rebuild_gives_the_same_and_loses_nothing_that_comes_meanwhile(t
     assert rebuilt.before == rebuilt.after
     assert rebuilt.facts >= 100
     projection.tap(facts(tape, 5))
-    assert await projection.wait_for(255, 25)
+    assert await projection.wait_for(255, 100)
     assert book.rows == list(range(1, 256))
 
 
@@ -156,7 +156,7 @@ async def test_an_empty_log_is_rebuilt_too(tape, projection):
 async def test_a_large_past_is_folded_in_chunks(tape, projection, book, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_FACTS", 1000)
     projection.tap(facts(tape, 3500))
-    await projection.wait_for(3500, 25)
+    await projection.wait_for(3500, 100)
     sizes = []
     book.before = lambda batch: sizes.append(len(batch))
     assert (await projection.rebuild(tape.log())).facts == 3500
@@ -166,7 +166,7 @@ async def test_a_large_past_is_folded_in_chunks(tape, projection, book, monkeypa
 async def test_a_rebuild_that_fails_can_be_repeated(tape, projection, book, monkeypatch):
     monkeypatch.setattr(module, "AGAIN_S", 0.005)
     projection.tap(facts(tape, 10))
-    await projection.wait_for(10, 25)
+    await projection.wait_for(10, 100)
     book.before = _fails
     with pytest.raises(BusError):
         await projection.rebuild(tape.log())
@@ -188,7 +188,7 @@ async def test_views_that_cannot_be_written_for_a_while_catch_up(tape, projectio
     assert not await projection.wait_for(1, 0.2)
     projection.tap(facts(tape, 10))
     book.before = lambda _batch: None
-    assert await projection.wait_for(20, 25)
+    assert await projection.wait_for(20, 100)
     assert book.rows == list(range(1, 21))
     assert "stay behind" in caplog.text
 
@@ -207,7 +207,7 @@ async def test_a_fact_that_no_table_can_hold_is_put_aside_with_its_reason_and_th
 
     book.before = breaks
     projection.tap(facts(tape, 20))
-    assert await projection.wait_for(20, 25)
+    assert await projection.wait_for(20, 100)
     assert book.rows == list(range(1, 21))
     assert book.aside == {poison: f"{module.UNSEEN}: ValueError: no such shape"}
     assert f"fact {poison} is in no view" in caplog.text
@@ -231,7 +231,7 @@ async def test_the_real_views_follow_and_are_rebuilt_alike(tape, tmp_path):
     projection.tap(facts(tape, 40))
     tape.say("adapter", events.TaskStarted(chain="c1", task="t1", attempt=1, platform="openai"))
     projection.tap(tape.store.facts[40:])
-    assert await projection.wait_for(41, 25)
+    assert await projection.wait_for(41, 100)
     assert (await projection.ask(lambda: projection.views.result("c1", "t1")))["status"] == "running"
     rebuilt = await projection.rebuild(tape.log())
     assert rebuilt.before == rebuilt.after
@@ -254,10 +254,10 @@ async def test_a_trouble_is_said_once_and_its_end_once(tape, projection, book, m
 
     book.before = fails
     projection.tap(facts(tape, 10))
-    assert await projection.wait_for(10, 25)
+    assert await projection.wait_for(10, 100)
     assert book.aside == {}, "where nothing can be written, no fact is to blame"
     projection.tap(facts(tape, 10))
-    assert await projection.wait_for(20, 25)
+    assert await projection.wait_for(20, 100)
     assert [record.message for record in caplog.records] == [
         "the views stay behind: The ledger cannot be written.",
         "the views are written again",
@@ -273,9 +273,9 @@ async def test_views_that_the_disk_keeps_from_being_written_are_not_to_blame(tap
     projection.tap(facts(tape, 1))
     assert not await projection.wait_for(1, 0.1)
     book.before = lambda _batch: None
-    assert await projection.wait_for(1, 25)
+    assert await projection.wait_for(1, 100)
     projection.tap(facts(tape, 1))
-    assert await projection.wait_for(2, 25)
+    assert await projection.wait_for(2, 100)
     await projection.close()
     assert caplog.messages == [
         "the views stay behind: The disk of the store is full. Make room there.",

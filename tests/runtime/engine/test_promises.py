@@ -17,7 +17,7 @@ from farebox.posting import say_first
 INLINE = PlatformSettings(kind="rehearsal", billing="rehearsal", options={"wire": "inline"})
 
 
-async def _read(log, until, timeout_s=25):
+async def _read(log, until, timeout_s=100):
     """Read the log until `until(facts)`; what nobody can read is left out."""
     facts = []
     reading = log.follow(1)
@@ -154,7 +154,7 @@ async def test_promise_5_the_log_answers_what_was_done_not_a_consumers_position(
     tape.store._durables.clear()
     await engines.make(tape.log(), {"first": settings})
     durable = tape.store.durable("adapter-first")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while durable._held or durable._seen < len(tape.store.facts):
             await asyncio.sleep(0.01)
     assert len(tape.store.facts) == facts
@@ -217,7 +217,7 @@ async def test_promise_8_nothing_polls(server_log, engines, monkeypatch):
     await _submit(log, "t1")
     await _read(log, lambda facts: {"CostRecorded", "QuotaSettled"} <= {type(fact).__name__ for fact in facts})
     client = log._connection.client
-    async with asyncio.timeout(25):  # what was begun comes to rest; who polls never does
+    async with asyncio.timeout(100):  # what was begun comes to rest; who polls never does
         asked = 100
         while asked > 2:
             before = client.stats["out_msgs"]

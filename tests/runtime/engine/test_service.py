@@ -152,7 +152,7 @@ async def test_no_result_is_slept_over_however_fast_it_comes(ask, tape):
         await asyncio.sleep(number % 10 / 200)
         return await ask("result", chain="c1", task=f"t{number}", wait_s=20)
 
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         results = await asyncio.gather(*(one(number) for number in range(60)))
     assert {result["status"] for result in results} == {"completed"}
 
@@ -199,11 +199,11 @@ async def test_results_of_a_batch_come_in_the_order_of_their_ends(ask, tape):
 
 async def test_who_waits_when_the_engine_stops_learns_that_he_must_ask_again(ask, engines):
     asking = asyncio.ensure_future(ask("result", task="t1", wait_s=30))
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not ask.engine.projection._watched:
             await asyncio.sleep(0.005)
     await engines.stop(ask.engine)
-    said = await asyncio.wait_for(asking, 25)
+    said = await asyncio.wait_for(asking, 100)
     assert said["error"]["code"] == "FB101"
 
 

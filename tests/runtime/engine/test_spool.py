@@ -215,7 +215,7 @@ async def test_under_100ms_what_the_log_acknowledged_is_kept_a_while_because_a_p
     await again.close()
     spool = Spool(tmp_path / "journal", linger_s=0.2)
     spool.forget("p.c.t.1")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while spool.outcomes:
             await asyncio.sleep(0.01)
     assert spool.sending == {"p.c.t.2"}

@@ -61,7 +61,7 @@ SMALL_DISK = textwrap.dedent("""
         ballast.unlink()
         for one in granted:
             one.give_back()
-        await asyncio.wait_for(waiting, 25)
+        await asyncio.wait_for(waiting, 100)
         await spool.keep("p.c.t9.9", outcome(9, 3_000_000))
         again = module.Spool(folder / "spool" / "journal")
         seen["in the next life"] = len(again.outcomes)
@@ -122,7 +122,7 @@ async def test_without_room_no_call_is_made_and_with_room_again_it_is(disk, tape
     provider, settings = await stand_in()
     worker = await workers.make(tape, settings=settings)
     tape.reserve()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not worker.running:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)  # five looks
@@ -143,7 +143,7 @@ async def test_of_many_calls_at_once_only_so_many_start_as_have_room_and_the_oth
     for number in range(6):
         tape.reserve(f"t{number}")
     most = 0
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while len(tape.said(events.TaskCompleted)) < 6:
             most = max(most, len(tape.said(events.TaskStarted)) - len(tape.said(events.TaskCompleted)))
             await asyncio.sleep(0.005)
@@ -154,7 +154,7 @@ async def test_of_many_calls_at_once_only_so_many_start_as_have_room_and_the_oth
 async def test_who_waits_for_room_can_be_cancelled(disk, tape, workers):
     worker = await workers.make(tape)
     tape.reserve()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not worker.running:
             await asyncio.sleep(0.01)
     tape.say("client", events.TaskCancelRequested(chain="c1", task="t1"))
@@ -164,7 +164,7 @@ async def test_who_waits_for_room_can_be_cancelled(disk, tape, workers):
 async def test_who_waits_for_room_stops_with_the_engine_and_loses_nothing(disk, tape, workers):
     worker = await workers.make(tape)
     tape.reserve()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not worker.running:
             await asyncio.sleep(0.01)
     await worker.stop()

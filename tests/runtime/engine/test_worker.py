@@ -120,15 +120,15 @@ async def test_what_crashed_after_sending_may_have_been_charged_and_is_ended_at_
     worker = await workers.make(tape, settings=settings)
     tape.reserve()
     await tape.until(lambda: tape.said(events.TaskStarted))
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not provider.open:
             await asyncio.sleep(0.01)
     await workers.crash(worker)
     again = await workers.make(tape, settings=settings)  # long before the ack wait of 30 s
-    end = await tape.end_of(timeout_s=25)
+    end = await tape.end_of(timeout_s=100)
     assert (end.reason, end.charged) == ("crash", "possible")
     assert provider.seen == 1
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while again._spool.sending:
             await asyncio.sleep(0.01)
 
@@ -148,10 +148,10 @@ async def test_a_spooled_answer_is_recorded_without_a_second_call(tape, workers,
     await kept.wait()
     await workers.crash(worker)
     again = await workers.make(tape, settings=settings)
-    end = await tape.end_of(timeout_s=25)
+    end = await tape.end_of(timeout_s=100)
     assert (end.status, end.charged) == ("completed", "known")
     assert provider.seen == 1
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while again._spool.outcomes:
             await asyncio.sleep(0.01)
 
@@ -205,7 +205,7 @@ async def test_a_log_that_is_away_for_a_while_is_waited_for(tape, workers, stand
     tape.reserve()
     await tape.until(lambda: tape.said(events.TaskStarted))
     tape.fates.down = True
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while ("completed",) not in tape.fates.appends:
             await asyncio.sleep(0.01)
     tape.fates.down = False
@@ -270,7 +270,7 @@ async def test_a_cancel_that_was_not_heard_is_found_by_the_heartbeat(tape, worke
     await tape.until(lambda: tape.said(events.TaskStarted))
     tape.say("client", events.TaskCancelRequested(chain="c1", task="t1"))
     log.deaf = 1  # a heartbeat that finds no log is only one heartbeat
-    assert (await tape.end_of(timeout_s=25)).status == "cancelled"
+    assert (await tape.end_of(timeout_s=100)).status == "cancelled"
 
 
 async def test_odd_subjects_among_the_cancels_are_passed_over(tape, workers):
@@ -335,7 +335,7 @@ async def test_what_another_adapter_has_just_begun_is_left_to_it_for_an_ack_wait
     await tape.until(lambda: tape.said(events.TaskStarted))
     tape.store._durables.clear()
     second = await workers.make(tape, settings=settings, home="b")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not (held := tape.store.durable("adapter-rehearsal")._held) or second.running:
             await asyncio.sleep(0.005)
     (waits,) = held.values()
@@ -355,7 +355,7 @@ async def test_what_was_reserved_before_the_start_is_taken_up_without_waiting_fo
     worker = await workers.make(tape, settings=settings, log=log)
     worker.take_up("c1", "t1")
     worker.take_up("c1", "never-heard-of")
-    assert (await tape.end_of(timeout_s=25)).status == "completed"
+    assert (await tape.end_of(timeout_s=100)).status == "completed"
     await workers.crash(worker)
     log.deaf = 1
     worker.take_up("c1", "t1")  # a log that is away: the durable hands it out in the end

@@ -204,7 +204,7 @@ async def test_a_stop_during_a_long_call_books_it_as_possibly_charged(tape, work
     provider, settings = await stand_in(delay_ms=60_000)
     worker = await workers.make(tape, settings=settings)
     tape.reserve()
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not provider.open:
             await asyncio.sleep(0.01)
     assert await worker.stop() == 1
@@ -256,7 +256,7 @@ async def test_a_stop_over_a_log_that_is_away_ends_and_the_next_start_records(ta
     tape.reserve()
     await tape.until(lambda: tape.said(events.TaskStarted))
     tape.fates.down = True
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while not worker._spool.outcomes:
             await asyncio.sleep(0.005)
     await worker.stop()
@@ -264,7 +264,7 @@ async def test_a_stop_over_a_log_that_is_away_ends_and_the_next_start_records(ta
     tape.fates.down = False
     await worker._spool.close()
     await workers.make(tape, settings=settings, spool=Spool(worker._spool._path))
-    assert (await tape.end_of(timeout_s=25)).status == "completed"
+    assert (await tape.end_of(timeout_s=100)).status == "completed"
     assert provider.seen == 1
 
 

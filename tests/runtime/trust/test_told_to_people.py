@@ -93,7 +93,7 @@ async def test_row_14_a_stream_that_is_deleted_under_a_running_engine_stops_it_a
         init = await _as_init(small, hosted.url)
         await init._streams._api("STREAM.DELETE.FAREBOX", {})
         with pytest.raises(LogUnfit):
-            await asyncio.wait_for(hosted.wait(), 25)
+            await asyncio.wait_for(hosted.wait(), 100)
         await init.close()
     code, _, errors = await farebox(small, "status")
     assert (code, errors.strip().splitlines()[-1][:5]) == (8, "FB804")

@@ -27,7 +27,7 @@ class Clock:
 
 
 async def seen_at(folder, seq):
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(100):
         while witness.read(folder).seq != seq:
             await asyncio.sleep(0.01)
 
