@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from farebox import amounts
-from farebox.core import ids, quotas
+from farebox.core import capabilities, ids, quotas
 from farebox.core.errors import BadInput, BadSettings
 from farebox.core.policies import PolicySettings
 from farebox.core.quotas import BudgetSettings, QuotaSettings
@@ -169,9 +169,10 @@ def _excluded(policy: PolicySettings, name: str, platform: PlatformSettings) -> 
         return "not in allow"
     if policy.tiers and platform.billing not in policy.tiers:
         return f"{platform.billing} is not in tiers"
-    if policy.local and platform.local is False:
+    if policy.local and not capabilities.is_local(platform):
         return "not local"
-    return ""
+    missing = [one for one in policy.capabilities if one not in capabilities.can(platform)]
+    return f"cannot do {', '.join(missing)}" if missing else ""
 
 
 def _check_last_resort(key: str, last_resort: str, settings: Settings, origins: Origins) -> None:

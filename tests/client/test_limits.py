@@ -131,6 +131,7 @@ def test_a_limit_for_another_billing_contradicts_nothing(loaded):
             '[policies.p]\ndeny = ["my-llm"]\ntiers = ["free"]\n',
             "[policies.p] allows no platform at all. my-llm: deny; plan-llm: plan is not in tiers.",
         ),
+        ('[policies.p]\ncapabilities = ["telepathy"]\n', "my-llm: cannot do telepathy; plan-llm: cannot do telepathy."),
         (
             '[policies.p]\nallow = ["plan-llm"]\nlocal = true\n',
             "[policies.p] allows no platform at all. my-llm: not in allow; plan-llm: not local.",
