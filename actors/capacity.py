@@ -269,7 +269,7 @@ class Quota(Struct, dict=True):
         self.settings = settings
         self.rules = compiled(settings)
         self.limits = {name: platform.limit for name, platform in settings.platforms.items() if platform.enabled}
-        self.unread = unread or bool(self.rules.unreadable)
+        self.unread = unread
         self.windows, self.plans = {}, {}
         for quota in list(self.uses.tallies):
             self.uses.rewindow(quota, self.window(quota), self.clock_ms)

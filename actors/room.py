@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from actors import lines
 from actors.capacity import Block, Claim, Quota, Waiting
-from actors.rules import ONE, Rule, limit_of, money_rules, need, told
+from actors.rules import ONE, Rule, both, limit_of, money_rules, need, told
 from actors.windows import window_of
 from farebox.core.errors import BadInput
 from farebox.core.events import QuotaLearned
@@ -39,17 +39,12 @@ def _plan(state: Quota, candidate: Candidate) -> Iterator[Rule]:
     for rule in state.rules.quotas.get(owner, ()):
         if rule.billing not in {None, candidate.billing} or (rule.unit == "usd" and candidate.billing in MONEY_FREE):
             continue
-        same = found.get(rule.quota, rule)
-        found[rule.quota] = rule if same is rule else _stricter(same, rule)
+        found[rule.quota] = both(found.get(rule.quota, rule), rule)
     yield from found.values()
     for quota in state.uses.learned:
         of_owner, window, unit = quota.rsplit("/", 2)
         if of_owner == owner and quota not in found and not (unit == "usd" and candidate.billing in MONEY_FREE):
             yield Rule(quota, unit, window_of(window))  # type: ignore[arg-type]  # a unit is what was learned
-
-
-def _stricter(one: Rule, other: Rule) -> Rule:
-    return one if (one.configured or 0) <= (other.configured or 0) else other
 
 
 def _part(state: Quota, waiting: Waiting, candidate: Candidate, rule: Rule) -> Claim:
@@ -110,11 +105,8 @@ def takes(parts: list[Claim]) -> tuple[Take, ...]:
 
 def room_ms(state: Quota, part: Claim) -> int:
     """Return when there may be room for this part (stream time, ms); 0: nobody knows."""
-    if part.limit is None or part.amount is None:
-        return 0
-    if part.rule.quota not in state.uses.tallies:
-        return 0
-    return state.uses.room_ms(part.rule.quota, part.limit - part.amount, state.now_ms) or 0
+    most = (part.limit or 0) - (part.amount or 0)
+    return state.uses.room_ms(part.rule.quota, most, state.now_ms) or 0
 
 
 def quota_of(state: Quota, fact: QuotaLearned) -> str:

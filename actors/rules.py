@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from actors.windows import Window, window_of
 from farebox.core import money
-from farebox.core.errors import BadInput
 from farebox.core.quotas import FOR_EVER, BudgetSettings, amount, budget_id, quota_id
 from farebox.core.settings import Settings
 from farebox.core.terms import Allowance, Billing, Candidate, QuotaSource, Unit
@@ -49,12 +48,11 @@ class BudgetRule(Struct, frozen=True):
 
 
 class Rules(Struct, frozen=True):
-    """All that the settings say. `quotas` by the owner of the platform; `unreadable` names what nobody can obey."""
+    """All that the settings say. `quotas` by the owner of the platform."""
 
     owners: dict[str, str]
     quotas: dict[str, tuple[Rule, ...]]
     budgets: tuple[BudgetRule, ...]
-    unreadable: tuple[str, ...]
 
 
 def whole(text: str) -> int:
@@ -69,35 +67,27 @@ def told(amount_of: int) -> str:
 
 
 def compiled(settings: Settings) -> Rules:
-    """Return the rules of the settings. What does not read is named, and nothing is granted under it."""
+    """Return the rules of settings as they were read whole (core/settings.py: what does not read is not in them)."""
     owners = {name: platform.account or name for name, platform in settings.platforms.items()}
     quotas: dict[str, dict[str, Rule]] = {}
-    budgets: list[BudgetRule] = []
-    unreadable: list[str] = []
-    for name, one in settings.quotas.items():
-        try:
-            owner = owners.get(one.platform, one.platform)
-            window = window_of(one.window, one.kind, one.zone)
-            limit = amount(one.limit)
-            rule = Rule(quota_id(owner, window.name, one.unit), one.unit, window, billing=one.billing)
-            said = None if limit is None else min(int(limit * ONE), MOST)
-            rule = msgspec.structs.replace(rule, **{"published" if one.source == "published" else "configured": said})
-        except BadInput as bad:
-            unreadable.append(f"quotas.{name}: {bad}")
-            continue
+    for one in settings.quotas.values():
+        owner = owners.get(one.platform, one.platform)
+        window = window_of(one.window, one.kind, one.zone)
+        limit = amount(one.limit)
+        rule = Rule(quota_id(owner, window.name, one.unit), one.unit, window, billing=one.billing)
+        said = None if limit is None else min(int(limit * ONE), MOST)
+        rule = msgspec.structs.replace(rule, **{"published" if one.source == "published" else "configured": said})
         of_owner = quotas.setdefault(owner, {})
         place = f"{rule.quota} {rule.billing or ''}"
-        of_owner[place] = _both(of_owner.get(place, rule), rule)
-    for name, one in settings.budgets.items():
-        try:
-            limit = whole(one.limit_usd)
-            budgets.append(BudgetRule(name, one, window_of(one.window, one.kind, one.zone), limit))
-        except BadInput as bad:
-            unreadable.append(f"budgets.{name}: {bad}")
-    return Rules(owners, {owner: tuple(rules.values()) for owner, rules in quotas.items()}, tuple(budgets), tuple(unreadable))
+        of_owner[place] = both(of_owner.get(place, rule), rule)
+    budgets = tuple(
+        BudgetRule(name, one, window_of(one.window, one.kind, one.zone), whole(one.limit_usd))
+        for name, one in settings.budgets.items()
+    )
+    return Rules(owners, {owner: tuple(rules.values()) for owner, rules in quotas.items()}, budgets)
 
 
-def _both(one: Rule, other: Rule) -> Rule:
+def both(one: Rule, other: Rule) -> Rule:
     """Return what holds where two entries speak of one quota: the smaller limit of each kind."""
     return msgspec.structs.replace(
         one,
@@ -155,7 +145,7 @@ def bounds_of(allowance: Allowance, chain: str, batch: str) -> Iterator[tuple[st
 
 def _add(found: dict[str, Rule], quota: str, limit: int, window: Window, scope: str) -> None:
     rule = Rule(quota, "usd", window, configured=limit, wide=scope in {"all", "platform"})
-    found[quota] = _both(found.get(quota, rule), rule)
+    found[quota] = both(found.get(quota, rule), rule)
 
 
 def _whose(budget: BudgetSettings, tags: dict[str, str], about: tuple[str, str, str], candidate: Candidate) -> Iterator[str]:

@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 import msgspec
 from msgspec import Struct
 
-from actors.rules import MOST, ONE
+from actors.rules import FOREVER, MOST, ONE
 from actors.windows import Window, span
 from farebox.core.events import QuotaLearned
 
@@ -148,7 +148,7 @@ class Uses(Struct, dict=True):
 
     def room_ms(self, quota: str, most: int, now_ms: int) -> int | None:
         """Return when at most `most` of a quota will be used, if nothing more is granted; None: no clock brings that."""
-        tally = self.tallies[quota]
+        tally = self.tallies.get(quota) or Tally(FOREVER)
         moments = [now_ms]
         found = self.learned.get(quota)
         if found is not None and found.used is not None and now_ms < found.until_ms:

@@ -114,7 +114,10 @@ class Books:
             yield f"seq {fact.seq}: nothing was reserved that is settled"
             return
         for take in fact.takes:
-            parts[take.quota].settled.append((fact.seq, Decimal(take.amount)))
+            if take.quota in parts:
+                parts[take.quota].settled.append((fact.seq, Decimal(take.amount)))
+            else:
+                yield f"seq {fact.seq}: nothing was reserved of {take.quota}, and it is settled"
 
     def _applying(self, fact: QuotaReserved, settings: Settings) -> Iterator[str]:
         """Yield the windows of the platform's account that a grant must take from, as was known when it was decided."""
