@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heapify, heappush
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -28,13 +27,8 @@ Why = tuple[ErrorClass, str]
 """Why a candidate is out for a task."""
 
 
-class Rank(NamedTuple):
-    """A task's place in a line: by priority, then by its turn among the chains, then by age."""
-
-    urgency: int
-    turn: int
-    seq: int
-    name: str
+Rank = tuple[int, int, int, str]
+"""A task's place in a line: by priority, then by its turn among the chains, then by age; its name is the last."""
 
 
 class Waiting(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -61,7 +55,7 @@ class Waiting(Struct, frozen=True, gc=False, omit_defaults=True):
     @property
     def rank(self) -> Rank:
         """Its place in every line it stands in."""
-        return Rank(-self.priority, self.turn, self.seq, f"{self.chain}.{self.task}")
+        return (-self.priority, self.turn, self.seq, f"{self.chain}.{self.task}")
 
 
 class Hold(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -43,7 +43,7 @@ def leave(state: Quota, name: str) -> None:
         state.stepped.pop(name, None)
         state.passed.discard(name)
         for (quota, platform), rank in list(state.called.items()):
-            if rank.name == name:
+            if rank[3] == name:
                 del state.called[quota, platform]
                 state.stirred[quota] = None
 
@@ -159,15 +159,15 @@ def first(state: Quota, platform: str) -> Rank | None:
     line = state.lines[platform]
     while line:
         rank = line[0]
-        if _waits(state, rank) and _here(state, rank.name, platform):
+        if _waits(state, rank) and _here(state, rank[3], platform):
             return rank
         heappop(line)
     return None
 
 
 def _waits(state: Quota, rank: Rank) -> bool:
-    waiting = state.waiting.get(rank.name)
-    return waiting is not None and waiting.seq == rank.seq
+    waiting = state.waiting.get(rank[3])
+    return waiting is not None and waiting.seq == rank[2]
 
 
 def _here(state: Quota, name: str, platform: str) -> bool:
@@ -184,8 +184,8 @@ def step_aside(state: Quota, rank: Rank, platform: str, quota: str, due_ms: int)
         del state.called[quota, platform]
     if due_ms:
         heappush(state.asleep, (due_ms, quota))
-    state.stepped[rank.name] = None
-    state.passed.discard(rank.name)
+    state.stepped[rank[3]] = None
+    state.passed.discard(rank[3])
 
 
 def ahead_of(state: Quota, rank: Rank, platform: str, quota: str) -> bool:
@@ -197,7 +197,7 @@ def ahead_of(state: Quota, rank: Rank, platform: str, quota: str) -> bool:
 def _first_aside(state: Quota, quota: str, platform: str) -> Rank | None:
     line = state.aside.get(quota, {}).get(platform)
     while line:
-        if _waits(state, line[0]) and _here(state, line[0].name, platform):
+        if _waits(state, line[0]) and _here(state, line[0][3], platform):
             return line[0]
         heappop(line)
     return None

@@ -47,7 +47,7 @@ def next_one(state: Quota) -> QuotaReserved | QuotaRefused | QuotaDeferred | Non
             return said
         rank, platform = best
         if platform in blocked:
-            heads[rank.name] = platform
+            heads[rank[3]] = platform
         elif (line := state.lines[platform]) and line[0] == rank:
             heappop(line)  # It was open to him once.
     return _tell(state, heads) if heads or state.stepped or state.stopping else None
@@ -55,8 +55,8 @@ def next_one(state: Quota) -> QuotaReserved | QuotaRefused | QuotaDeferred | Non
 
 def _try(state: Quota, rank: Rank) -> QuotaReserved | QuotaRefused | None:
     """Give a task the first of its candidates that has room, or take it out of the way of the others."""
-    waiting = state.waiting[rank.name]
-    for candidate in lines.open_to(state, rank.name, waiting):
+    waiting = state.waiting[rank[3]]
+    for candidate in lines.open_to(state, rank[3], waiting):
         platform = candidate.platform
         line = state.lines.get(platform)
         if platform in state.blocked or not line or line[0] != rank or not state.free(platform):
@@ -71,8 +71,8 @@ def _try(state: Quota, rank: Rank) -> QuotaReserved | QuotaRefused | None:
             return _reserved(state, waiting, candidate, parts)
         if block.never:
             why = words.never(block.part)
-            if not lines.strike(state, rank.name, platform, why):
-                return refused(waiting, words.fault_of(state.outs[rank.name]))
+            if not lines.strike(state, rank[3], platform, why):
+                return refused(waiting, words.fault_of(state.outs[rank[3]]))
         elif block.part.rule.wide:
             state.blocked[platform] = block
         else:
