@@ -164,6 +164,7 @@ class Quota(Struct, dict=True):
         self.plans: dict[str, tuple[Rule, ...]] = {}
         self.used: dict[str, int] = {}
         self.deadlines: list[tuple[int, str]] = []
+        self.expiring: dict[str, None] = {}
         self.unwanted: dict[str, Fault | None] = {}
         self.watched: dict[str, str] = dict.fromkeys(self.uses.tallies, "")
         self.rounds: list[tuple[int, str]] = sorted((turn, chain) for chain, turn in self.turns.items())
@@ -207,7 +208,7 @@ class Quota(Struct, dict=True):
         twin.outs = {name: dict(out) for name, out in self.outs.items()}
         twin.stopping, twin.stepped, twin.rounds = dict(self.stopping), dict(self.stepped), self.rounds.copy()
         twin.looked, twin.passed, twin.lined = self.looked, set(self.passed), self.lined
-        twin.blocked = self.blocked
+        twin.blocked, twin.expiring = self.blocked, dict(self.expiring)
         return twin
 
     def free(self, platform: str) -> bool:

@@ -175,7 +175,7 @@ def overdue(state: Quota) -> QuotaSettled | None:
     found = state.holds[name]
     return QuotaSettled(
         chain=chain, task=task, cause=found.id, platform=found.platform, attempt=found.attempt, batch=found.batch,
-        takes=_takes(found.parts), expired=True,
+        takes=_takes(_lost(found)), expired=True,
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def next_deadline_ms(state: Quota) -> int | None:
     while state.deadlines:
         deadline_ms, name = state.deadlines[0]
         found = state.holds.get(name)
-        if found is not None and found.seq and found.deadline_ms == deadline_ms:
+        if found is not None and found.seq and found.deadline_ms == deadline_ms and name not in state.expiring:
             return deadline_ms
         heappop(state.deadlines)
     return None
@@ -202,7 +202,7 @@ def settle(state: Quota, name: str, fact: QuotaSettled) -> None:
     """Count what was settled, and remember it where somebody may still know better."""
     place = f"{name}.{fact.attempt}"
     if fact.expired:
-        _expire(state, name, place, fact)
+        expire(state, name, fact)
         return
     ended = state.ended.pop(fact.cause, None)
     if ended is None or not (ended.parts or ended.reserved):
@@ -230,14 +230,20 @@ def settle(state: Quota, name: str, fact: QuotaSettled) -> None:
                 state.uses.forget(quota)
 
 
-def _expire(state: Quota, name: str, place: str, fact: QuotaSettled) -> None:
+def expire(state: Quota, name: str, fact: QuotaSettled) -> None:
+    """Free the slot of a hold whose deadline has passed, and book what it may have used."""
+    place = f"{name}.{fact.attempt}"
+    if not fact.seq:
+        state.expiring[name] = None  # An end may come first: it frees nothing before it stands in the log.
+        return
+    state.expiring.pop(name, None)
     found = state.holds.get(name)
     if found is None or found.attempt != fact.attempt:
         return
     del state.holds[name]
     state.used[found.platform] -= 1
     began = found.at_ms, found.seq
-    booked = tuple((quota, 0 if quota.endswith("/calls") else amount) for quota, amount in found.parts)
+    booked = _lost(found)
     for (quota, reserved), (_, amount) in zip(found.parts, booked, strict=True):
         state.uses.settle(quota, place, began, reserved, amount)
         state.watched[quota] = found.platform
@@ -245,6 +251,11 @@ def _expire(state: Quota, name: str, place: str, fact: QuotaSettled) -> None:
     if booked:
         state.booked[place] = Booked(began, booked, found.platform, expired=True)
         _forget_old(state)
+
+
+def _lost(found: Hold) -> tuple[Part, ...]:
+    """Return what an attempt may have used of which nobody knows the end; it runs no more."""
+    return tuple((quota, 0 if quota.endswith("/calls") else amount) for quota, amount in found.parts)
 
 
 def stir(state: Quota, quota: str) -> None:
