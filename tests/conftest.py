@@ -30,6 +30,7 @@ from farebox.log.connection import Connection
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["FAREBOX_ENGINE__DISCOVER"] = "false"  # No test may use what happens to be installed or to listen here, nor pay.
+os.environ["COLUMNS"] = "120"  # tables are as wide as they are without a terminal, whatever terminal the tests were started in
 hypothesis.settings.register_profile(
     "farebox",
     parent=hypothesis.settings.default,

@@ -58,6 +58,7 @@ def needs() -> list[str]:
 def cli(store, needs, capsys, tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("FAREBOX", "NATS"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FAREBOX_HOME", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)

@@ -92,7 +92,7 @@ def test_a_log_that_kept_its_limits_is_certified(log, cli):
     assert ran.code == 0
     assert "never exceeded" in next(line for line in ran.out.splitlines() if line.startswith(DAY))
     assert "✓ never exceeded: 2 grants in" in ran.out
-    assert "1 grants are still open: c/b on mine." in ran.out
+    assert "1 grant is still open: c/b on mine." in ran.out
     plain = cli("audit", "quota", "--json").json
     assert (plain["schema"], plain["ok"], [line["quota"] for line in plain["quotas"]]) == (
         "farebox.audit-quota/1", True, [DAY, "mine/now/calls"],

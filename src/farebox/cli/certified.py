@@ -72,7 +72,8 @@ def _remarks(found: Certificate) -> list[str]:
     if found.open:
         shown = ", ".join(f"{one.chain}/{one.task} on {one.platform}" for one in found.open[:3])
         more = f" and {cells.count(len(found.open) - 3)} more" if len(found.open) > 3 else ""
-        lines.append(f"{cells.count(len(found.open))} grants are still open: {printable(shown)}{more}.")
+        are = "1 grant is" if len(found.open) == 1 else f"{cells.count(len(found.open))} grants are"
+        lines.append(f"{are} still open: {printable(shown)}{more}.")
     if found.unsaid:
         lines.append(
             f"{cells.count(found.unsaid)} grants of an earlier farebox say nothing but their slot: only that was judged."
