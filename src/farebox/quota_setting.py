@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 from msgspec import Struct
 
 from farebox import amounts, config, limits_file
@@ -59,10 +61,13 @@ def parsed(given: str, unit: str | None) -> Limit:
     return Limit(str(number), word)  # type: ignore[arg-type]  # it is one of UNITS
 
 
-def place_of(settings: Settings, owner: str, window: str, limit: Limit | None, unit: str = "requests") -> Place:
-    """Return the section where such a limit stands, or would stand. Raises BadInput for a platform or window unknown."""
+def place_of(settings: Settings, owner: str, window: str, limit: Limit | None, unit: str | None = None) -> Place:
+    """Return the section where such a limit stands, or would stand. Raises BadInput for a platform or window unknown.
+
+    Without a limit and a unit it is about dollars where only dollars can be meant, else about requests.
+    """
     window = quotas.canonical_window(window)
-    unit = limit.unit if limit else unit
+    unit = limit.unit if limit else unit or ("usd" if owner == ALL or owner in settings.budgets else "requests")
     if owner in settings.budgets or owner == ALL or (unit == "usd" and owner in settings.platforms):
         if unit != "usd":
             raise BadInput(
@@ -122,3 +127,27 @@ def take_away(path: Path, place: Place) -> bool:
     with limits_file.changed(path) as sections:
         sections[place.section].pop(place.name, None)
     return True
+
+
+def in_force(place: Place, adopted: Mapping[str, Any], *, file: Path | None = None, removed: bool = False) -> bool | None:
+    """Say whether an engine holds a limit as the files here say it, by the sections it answered with; None: it told none.
+
+    An engine elsewhere reads files of its own, and one that was started with another farebox.toml may read others, too.
+    """
+    if place.section not in adopted:
+        return None
+    whole = config.load(file=file, kinds=config.platform_kinds())
+    mine = msgspec.to_builtins(getattr(whole.settings, place.section)).get(place.name)
+    its = adopted[place.section].get(place.name)
+    if removed or mine is None or its is None:
+        return mine == its
+    return all(mine.get(key) == its.get(key) for key in place.keys)
+
+
+def held(place: Place, adopted: Mapping[str, Any]) -> str:
+    """Return what an engine holds instead, in words."""
+    its = adopted[place.section].get(place.name)
+    if its is None:
+        return f"no {place.shown}"
+    limit = its.get("limit_usd" if place.section == "budgets" else "limit", "unknown")
+    return f"{place.shown} with a limit of {limit}{' usd' if place.section == 'budgets' else ''}"

@@ -78,8 +78,16 @@ def test_learn_tells_what_providers_told_and_what_is_unknown(cli, engine_says):
     assert [one["quota"] for one in cli("quota", "learn", "--json").json["quotas"]] == ["codex/5h/percent"]
 
 
+def adopts(quotas, budgets=None, **more):
+    """What an engine answers that holds these."""
+    return {"schema": "farebox.settings/1", "adopted_seq": 7, "quotas": quotas, "budgets": budgets or {}, **more}
+
+
 def test_a_limit_that_is_set_is_written_and_taken_by_the_engine_at_once(cli, engine_says, tmp_path):
-    engine_says["settings_reload"] = {"schema": "farebox.settings/1", "adopted_seq": 7}
+    engine_says["settings_reload"] = adopts(
+        {"gemini-day-requests": {"platform": "gemini", "window": "day", "limit": 10, "zone": "Europe/Berlin"}},
+        {"all-month": {"limit_usd": "50", "window": "month"}},
+    )
     engine_says["quota"]["quotas"] = [{"quota": "gemini/day/requests", "used": "12", "limit": "10"}]
     ran = cli("quota", "set", "gemini", "day", "10", "--zone", "Europe/Berlin")
     assert ran.code == 0
@@ -92,16 +100,49 @@ def test_a_limit_that_is_set_is_written_and_taken_by_the_engine_at_once(cli, eng
         }
     }  # fmt: skip
     told = cli("quota", "set", "all", "month", "$50", "--json").json
+    assert told["in_force"] is True
     assert (told["name"], told["keys"]) == ("all-month", {"limit_usd": "50", "scope": "all", "window": "month"})
+    engine_says["settings_reload"] = adopts({})
     assert cli("quota", "unset", "gemini", "day").code == 0
     assert "quotas" not in limits_file.read(path)
     gone = cli("quota", "unset", "gemini", "day")
     assert (gone.code, "was not set by command" in gone.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("quotas", "said"),
+    [
+        ({}, "The engine holds no [quotas.gemini-day-requests], and that counts: it reads other files."),
+        (
+            {"gemini-day-requests": {"platform": "gemini", "window": "day", "limit": 99}},
+            "The engine holds [quotas.gemini-day-requests] with a limit of 99, and that counts",
+        ),
+    ],
+)
+def test_an_engine_that_reads_other_files_holds_another_limit_and_that_is_said(cli, engine_says, quotas, said):
+    engine_says["settings_reload"] = adopts(quotas, needs_restart=True)
+    ran = cli("quota", "set", "gemini", "day", "10")
+    assert (ran.code, "NOT in force." in ran.out, "in force from" in ran.out) == (3, True, False)
+    assert said in ran.out
+    assert "Set it where that engine runs" in ran.out
+    assert "counts after a restart" in ran.out
+    told = cli("quota", "set", "gemini", "day", "11", "--json")
+    assert (told.code, told.json["in_force"], told.json["needs_restart"]) == (3, False, True)
+    cli("quota", "set", "all", "month", "$5")
+    engine_says["settings_reload"] = adopts({}, {"all-month": {"limit_usd": "9"}})
+    gone = cli("quota", "unset", "all", "month")
+    assert (gone.code, "[budgets.all-month] with a limit of 9 usd" in gone.out) == (3, True)
+
+
+def test_an_engine_that_does_not_tell_what_it_holds_is_not_said_to_hold_it(cli, engine_says):
+    engine_says["settings_reload"] = {"schema": "farebox.settings/1", "adopted_seq": 7}
+    ran = cli("quota", "set", "gemini", "day", "10")
+    assert (ran.code, "does not say what it holds" in ran.out) == (0, True)
+
+
 def test_without_an_engine_a_limit_waits_for_one(cli, engine_says):
     ran = cli("quota", "set", "gemini", "day", "10", "--server", "nats://nobody:1")
-    assert (ran.code, "in force as soon as an engine runs" in ran.out) == (0, True)
+    assert (ran.code, "in force as soon as an engine that reads this file runs" in ran.out) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from farebox.cli import session
@@ -12,6 +13,9 @@ from farebox.core.errors import BadInput, FareboxError
 from farebox.nearest import did_you_mean
 
 ACTIONS = ("show", "set", "unset", "learn")
+NOT_IN_FORCE = 3
+"""The exit code of a limit that is written, and not held by the engine that answers."""
+WHERE = "Set it where that engine runs, with its --config if it has one."
 
 
 def command(
@@ -100,7 +104,7 @@ def _changed(common: Common, platform: str, window: str, limit: str | None, unit
     whole = config.load(file=common.config, kinds=config.platform_kinds())
     path = config.limits_file()
     parsed = quota_setting.parsed(limit, unit) if limit is not None else None
-    place = quota_setting.place_of(whole.settings, platform, window, parsed, unit or "requests")
+    place = quota_setting.place_of(whole.settings, platform, window, parsed, unit)
     if parsed is None:
         if not quota_setting.take_away(path, place):
             raise BadInput(f"{place.shown} was not set by command.", hint=f"It is not in {path}. See: farebox quota")
@@ -111,7 +115,9 @@ def _changed(common: Common, platform: str, window: str, limit: str | None, unit
 
 
 async def _told(common: Common, place: Any, path: str, *, removed: bool) -> int:
-    """Let a running engine take the new limits, and say what is in use beyond them."""
+    """Let a running engine take the new limits, say whether it did, and what is in use beyond them."""
+    from farebox import quota_setting  # noqa: PLC0415 - the platforms' code, only where it is needed
+
     try:
         async with session.opened(common, "running") as client:
             adopted = await client.reload_settings()
@@ -121,17 +127,32 @@ async def _told(common: Common, place: Any, path: str, *, removed: bool) -> int:
             note(common, f"{place.shown} is in {path}, but the engine did not take it: {error}")
             return error.exit_code
         adopted, over = {}, []
+    held = quota_setting.in_force(place, adopted, file=common.config, removed=removed) if adopted else None
     said = {"section": place.section, "name": place.name, "keys": place.keys, "file": path, "removed": removed}
     if common.json:
-        document({"schema": "farebox.quota-set/1", **said, "adopted_seq": adopted.get("adopted_seq"), "over": over})
-        return 0
+        more = {name: adopted.get(name) for name in ("adopted_seq", "needs_restart")}
+        document({"schema": "farebox.quota-set/1", **said, **more, "in_force": held, "over": over})
+        return NOT_IN_FORCE if held is False else 0
     line(f"{place.shown} {'removed from' if removed else 'written to'} {path}")
-    line(f"in force from fact {adopted['adopted_seq']} on" if adopted else "in force as soon as an engine runs")
+    line(_force(common, adopted, held))
+    if held is False:
+        line(f"The engine holds {quota_setting.held(place, adopted)}, and that counts: it reads other files. {WHERE}")
+    if adopted.get("needs_restart"):
+        line("Platforms changed in its files, too: that counts after a restart. farebox down, farebox up")
     for one in over:
         line(
             f"{one['quota']}: {one['used']} of {one['limit']} is in use. Nothing is cancelled, nothing more granted until then."
         )
-    return 0
+    return NOT_IN_FORCE if held is False else 0
+
+
+def _force(common: Common, adopted: Mapping[str, Any], held: bool | None) -> str:
+    if not adopted:
+        reads = " that reads this file" if common.server or common.nats_context else ""
+        return f"in force as soon as an engine{reads} runs"
+    if held is None:
+        return "The engine took its settings anew, but does not say what it holds: compare with farebox quota"
+    return f"in force from fact {adopted['adopted_seq']} on" if held else "NOT in force."
 
 
 def _over(one: dict[str, Any]) -> bool:

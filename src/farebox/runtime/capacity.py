@@ -52,7 +52,10 @@ class Capacity:
         }
 
     async def settings_reload(self, _question: Json) -> Json:
-        """Read the settings anew and adopt what may change while the engine runs (`farebox.settings/1`)."""
+        """Read the settings anew and adopt what may change while the engine runs (`farebox.settings/1`).
+
+        `quotas` and `budgets` are those in force from now on: whoever wrote one can see whether this engine read it.
+        """
         if self._reload is None or self._adopt is None:
             raise BadInput("This engine cannot take new settings while it runs.", hint="Restart it: farebox down, farebox up")
         new = self._reload()
@@ -60,4 +63,7 @@ class Capacity:
         needs_restart = new.platforms != self.settings.platforms
         self.settings = msgspec.structs.replace(self.settings, **{name: getattr(new, name) for name in LIVE})
         seq = await self._adopt(self.settings)
-        return {"schema": "farebox.settings/1", "adopted_seq": seq, "changed": changed, "needs_restart": needs_restart}
+        return {
+            "schema": "farebox.settings/1", "adopted_seq": seq, "changed": changed, "needs_restart": needs_restart,
+            "quotas": msgspec.to_builtins(self.settings.quotas), "budgets": msgspec.to_builtins(self.settings.budgets),
+        }  # fmt: skip

@@ -53,6 +53,7 @@ async def test_new_limits_are_adopted_while_the_engine_runs(ask, tape):
     capacity._reload = lambda: new
     found = await ask("settings_reload")
     assert (found["schema"], found["changed"], found["needs_restart"]) == ("farebox.settings/1", ["quotas"], False)
+    assert (found["quotas"]["day"]["limit"], found["budgets"]) == (1, {})
     last = await engine.log.last("farebox.log.engine.settings.-.-.-")
     assert last is not None
     assert found["adopted_seq"] == last.seq
