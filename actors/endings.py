@@ -54,7 +54,8 @@ def nobody(state: Router, known: Known, rules: Rules, ranked: Ranked) -> Fault:
     if known.failures:
         failures = tuple(known.failures.values())
         error_class = failures[0].error_class if len(failures) == 1 else "exhausted"
-        return Fault(error_class=error_class, message=tried(known.failures)[:MESSAGE_CHARS_MAX])
+        unpaid = next((f" Not paid for: {one.reason}." for one in ranked.against if one.kind == "quota"), "")
+        return Fault(error_class=error_class, message=f"{tried(known.failures)}{unpaid}"[:MESSAGE_CHARS_MAX])
     kinds = {one.kind for one in ranked.against}
     if kinds == {"window"}:
         return Fault(error_class="context_too_long", message=_too_long(ranked.against, ranked.rejected))

@@ -13,9 +13,9 @@ from farebox.core.forecast import Dollars
 from farebox.core.policies import PolicySettings
 from farebox.core.pricing import name_of
 from farebox.core.quotas import BudgetSettings
-from farebox.core.rejections import BY_NAME
+from farebox.core.rejections import BY_NAME, TOO_DEAR, UNPRICED
 from farebox.core.settings import TIERS, PlatformSettings, Settings
-from farebox.core.terms import ErrorClass
+from farebox.core.terms import ErrorClass, OnQuota
 
 TRIES_MAX = 3
 """Attempts on one platform whose failure never reached the model."""
@@ -24,19 +24,22 @@ PASSING: frozenset[ErrorClass] = frozenset({"rate_limited", "server_error", "net
 
 
 class Against(NamedTuple):
-    """Why not: `absent` for what the platform itself says, `rule` for the will of task or policy, `window` for a long text."""
+    """Why not: `absent` for what the platform itself says, `rule` for the will of task or policy, `window` for a long text,
+    `quota` for money that is not spent in the place of what is used up.
+    """  # noqa: D205
 
-    kind: Literal["absent", "rule", "window"]
+    kind: Literal["absent", "rule", "window", "quota"]
     reason: str
     window: int = 0
 
 
 class Rules(NamedTuple):
-    """The policy that applies to a task, under its name, and the chain of the task."""
+    """The policy that applies to a task, under its name, the chain of the task, and what it does without room."""
 
     name: str
     policy: PolicySettings
     chain: str
+    on_quota: OnQuota = "wait"
 
     @property
     def word(self) -> str:
@@ -67,8 +70,21 @@ def why_absent(state: Router, known: Known, rules: Rules, name: str, platform: P
     return ""
 
 
-def why_failed(settings: Settings, known: Known, failure: Failure) -> str:
+def why_not_paid(state: Router, known: Known, rules: Rules, name: str, platform: PlatformSettings) -> str:
+    """Return why no money is spent in the place of a platform that costs none and is used up; empty if it may be."""
+    if platform.billing != "metered" or rules.on_quota == "spill" or name == known.hint:
+        return ""
+    for failure in known.failures.values():
+        section = state.settings.platforms.get(failure.platform)
+        if failure.is_of_quota and section is not None and section.billing != "metered":
+            return f"{failure.platform} is used up, and --on-quota {rules.on_quota} does not pay instead (spill does)"
+    return ""
+
+
+def why_failed(settings: Settings, known: Known, failure: Failure, rules: Rules) -> str:
     """Return why a platform that failed is not tried again for this task; empty if it is."""
+    if failure.error_class == "quota_exhausted" and failure.told and rules.on_quota == "wait":
+        return ""  # Its window turns, however late; that is waited for.
     if failure.error_class not in PASSING or failure.tries >= TRIES_MAX:
         return f"failed: {failure.error_class}: {failure.message}"
     if failure.not_before_ms - known.at_ms > settings.retry_wait_max_s * 1000:
@@ -140,10 +156,10 @@ def why_too_dear(state: Router, known: Known, rules: Rules, platform: PlatformSe
     told = [(money.parse(bound), who) for bound, who in bounds if bound is not None]
     if cost is None:
         unpriced = bool(told) or (platform.billing == "metered" and _budgeted(state.settings, known, rules.chain))
-        return "has no price, and money is bounded: --allow-unpriced allows it" if unpriced and not asked.allow_unpriced else ""
+        return f"has no price, and money is bounded: {UNPRICED} allows it" if unpriced and not asked.allow_unpriced else ""
     for bound, who in told:
         if cost.low_usd > bound:
-            return f"costs at least ${cost.low}, {who} may cost ${money.text(bound)}"
+            return f"{TOO_DEAR} ${cost.low}, {who} may cost ${money.text(bound)}"
     return ""
 
 

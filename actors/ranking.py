@@ -8,7 +8,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from actors.filters import Against, Rules, too_long, why_absent, why_failed, why_ruled_out, why_too_dear
+from actors.filters import (
+    Against,
+    Rules,
+    too_long,
+    why_absent,
+    why_failed,
+    why_not_paid,
+    why_ruled_out,
+    why_too_dear,
+)
 from actors.routes import MEMO_MAX, NO_CONSTRAINTS, Known, Open, Router, chain_of, model_of, policy_of
 from farebox.core import estimates, forecast, health, money
 from farebox.core.events import TaskRouted
@@ -49,7 +58,8 @@ def asked(state: Router, name: str, known: Known) -> Asked:
     """Return the task known as `name` with its policy under the settings of now."""
     chain = chain_of(name)
     policy_name, policy = policy_of(state.settings, known, chain)
-    return Asked(name, known, Rules(policy_name, policy, chain))
+    on_quota = known.constraints.on_quota or policy.on_quota or state.settings.on_quota
+    return Asked(name, known, Rules(policy_name, policy, chain, on_quota))
 
 
 def rank(state: Router, task: Asked) -> Ranked:
@@ -106,8 +116,10 @@ def _weighed(
     """Return a platform as a candidate with its rank, or what speaks against it."""
     known, rules = task.known, task.rules
     failure = known.failures.get(name)
-    if failure is not None and (reason := why_failed(state.settings, known, failure)):
+    if failure is not None and (reason := why_failed(state.settings, known, failure, rules)):
         return Against("absent", reason)
+    if known.failures and (reason := why_not_paid(state, known, rules, name, platform)):
+        return Against("quota", reason)
     ruled = known.constraints is not NO_CONSTRAINTS or rules.policy is not NO_POLICY
     if ruled and (reason := why_ruled_out(known, rules, name, platform)):
         return Against("rule", reason)
@@ -178,7 +190,7 @@ def allowance(state: Router, task: Asked, candidates: tuple[Candidate, ...]) -> 
     settings, known, rules = state.settings, task.known, task.rules
     constraints, policy = known.constraints, rules.policy
     last = policy.last_resort or settings.last_resort
-    on_quota = constraints.on_quota or policy.on_quota or settings.on_quota
+    on_quota = rules.on_quota
     tags = known.tags if any(budget.scope == "tag" for budget in settings.budgets.values()) else {}
     if constraints is NO_CONSTRAINTS and policy is NO_POLICY and last == "wait" and on_quota == "wait" and not tags:
         return NO_ALLOWANCE

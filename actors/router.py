@@ -222,7 +222,8 @@ def _after_attempt(state: Router, known: Known, fact: AttemptFailed | AttemptInt
     tries = (before.tries if before else 0) + (fact.fault.error_class != "rate_limited")
     asked = fact.retry_after_ms if isinstance(fact, AttemptFailed) else None
     wait_ms = BACKOFF_MS * 2 ** min(tries, 10) // 2 if asked is None else asked
-    failure = Failure(fact.platform, fact.fault.error_class, fact.fault.message, tries, fact.at_ms + wait_ms)
+    told = asked is not None
+    failure = Failure(fact.platform, fact.fault.error_class, fact.fault.message, tries, fact.at_ms + wait_ms, told)
     failures = {**known.failures, fact.platform: failure}
     billed = known.billed + (fact.charged != "none")
     end = asking = None

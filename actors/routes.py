@@ -21,13 +21,19 @@ MEMO_MAX = 1_000
 
 
 class Failure(Struct, frozen=True):
-    """What one platform answered to this task so far."""
+    """What one platform answered to this task so far. `told`: it said itself when it may be asked again."""
 
     platform: str
     error_class: ErrorClass
     message: str
     tries: int
     not_before_ms: int
+    told: bool = False
+
+    @property
+    def is_of_quota(self) -> bool:
+        """Whether the platform was in order and said that its capacity is used up."""
+        return self.error_class in {"rate_limited", "quota_exhausted"}
 
 
 class Known(Struct, frozen=True):

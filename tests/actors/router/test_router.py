@@ -8,7 +8,7 @@ from farebox.core.events import (
     TaskCompleted,
     TaskRouted,
 )
-from farebox.core.terms import Fault
+from farebox.core.terms import Constraints, Fault
 from farebox.core.wire import submission_sha256
 
 TIERS = {
@@ -174,7 +174,7 @@ def test_platforms_that_are_used_only_by_name_are_no_reason_why_nobody_may(story
 
 def test_a_failed_platform_goes_last_and_waits_as_long_as_it_asked(story, routing):
     one = story()
-    routing.routed(one)
+    routing.routed(one, constraints=Constraints(on_quota="spill"))
     (said,) = one.hear(routing.failed(error_class="rate_limited", retry_after_ms=5_000))
     assert (routing.names(said), said.attempt) == (["plan", "cloud", "home"], 2)
     assert said.candidates[-1].not_before_ms == one.facts[-1].at_ms + 5_000
