@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from actors.capacity import Claim, Quota, Why
 from actors.rules import told
+from farebox.core.rejections import BUDGET_USED, UNPRICED
 from farebox.core.terms import ErrorClass, Fault
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def never(part: Claim) -> Why:
     if amount is None:
         return (
             "policy",
-            f"{quota} bounds what this may cost, and it has no price: name one in the price list, or type --allow-unpriced",
+            f"{quota} bounds what this may cost, and it has no price: name one in the price list, or type {UNPRICED}",
         )
     if part.rule.unit != "usd":
         return "quota_exhausted", f"{quota}: {told(amount)} needed, the limit is {told(part.limit or 0)}"
@@ -59,7 +60,7 @@ def evidence(state: Quota, quota: str) -> str:
 
 def _used(part: Claim) -> str:
     if part.rule.unit == "usd":
-        return f"{part.rule.quota}: {_dollars(part.used)} of {_dollars(part.limit or 0)} is used or reserved"
+        return f"{part.rule.quota}: {_dollars(part.used)} of {_dollars(part.limit or 0)} {BUDGET_USED}"
     return f"{part.rule.quota}: {told(part.used)} of {told(part.limit or 0)} used"
 
 

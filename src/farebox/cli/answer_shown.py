@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from farebox.cli import cells
 from farebox.cli.options import Common
 from farebox.cli.output import is_terminal, note, one_line, printable
+from farebox.core import rejections
 from farebox.core.results import CostShown, Result
 from farebox.handle import Chunk, Handle
 
@@ -140,15 +141,7 @@ def refusal_code(result: Result) -> str:
     """Return the code of an end that a quota, a budget or a missing price brought before anything was spent, "" for others."""
     if result.error is None or result.attempts:
         return ""
-    message, bounded = result.error.message, result.error.error_class in BOUNDED
-    if bounded and any(words in message for words in ("is used or reserved", "costs at least")):
-        return "FB302"
-    if bounded and "--allow-unpriced" in message:
-        return "FB303"
-    return "FB301" if result.error.error_class == "quota_exhausted" else ""
-
-
-BOUNDED = frozenset({"policy", "quota_exhausted"})
+    return rejections.code_of(result.error.error_class, result.error.message)
 
 
 def cost(cost: CostShown, billing: str = "") -> str:

@@ -7,9 +7,24 @@ from collections.abc import Sequence
 import msgspec
 
 from farebox.core.directories import FORBIDDEN, NO_PROGRAM
-from farebox.core.terms import Rejected
+from farebox.core.terms import ErrorClass, Rejected
 
 BY_NAME = "used only when asked for by name"
+BUDGET_USED = "is used or reserved"
+TOO_DEAR = "costs at least"
+UNPRICED = "--allow-unpriced"
+"""What every refusal for money holds: the code of the refusal is known by these words, in whatever sentence they stand."""
+BOUNDED: frozenset[ErrorClass] = frozenset({"policy", "quota_exhausted"})
+
+
+def code_of(error_class: str, message: str) -> str:
+    """Return the code of a refusal by quota, budget or missing price, before anything was spent; "" for other ends."""
+    bounded = error_class in BOUNDED
+    if bounded and (BUDGET_USED in message or TOO_DEAR in message):
+        return "FB302"
+    if bounded and UNPRICED in message:
+        return "FB303"
+    return "FB301" if error_class == "quota_exhausted" else ""
 
 
 def explained(rejected: Sequence[Rejected], *, asked_for: str = "", hint: str = "", directory: str = "") -> str:
