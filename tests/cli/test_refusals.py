@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
+from actors import quota, router
 from farebox import api, plan
 from farebox.cli import answer_shown, submitting
+from farebox.core.events import QuotaRefused, QuotaReserved, TaskCompleted, TaskRouted
+from farebox.core.quotas import BudgetSettings, QuotaSettings
 from farebox.core.results import ErrorShown, Result
+from farebox.core.terms import Allowance, CallRecord, Candidate, Constraints
 
 SHARE = {"platform": "openai", "billing": "metered", "tasks": 1, "unpriced": 0, "low_usd": "0.01", "bound_usd": "0.05"}
 
@@ -38,6 +45,61 @@ def test_who_is_refused_before_anything_was_spent_has_a_code_and_ends_with_5(res
     if code:
         assert answer_shown.why(result).startswith(f"{code} {result.error.message[:10]}")
         assert answer_shown.why(result).endswith("See: farebox why t")
+
+
+def _loaded(place):
+    spec = importlib.util.spec_from_file_location(place.replace("/", "_"), Path(__file__).parents[1] / place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def stories():
+    """What the router's and quota's own tests are made of."""
+    return _loaded("actors/conftest.py"), _loaded("actors/router/conftest.py").Routing
+
+
+def shown(fault):
+    return refused(fault.error_class, fault.message)
+
+
+@pytest.mark.parametrize(
+    ("bound", "price", "allowed", "code"),
+    [
+        ("1", "1", {}, "FB302"), ("1", None, {}, "FB303"), ("1", None, {"allow_unpriced": True}, ""),
+        (None, "1", {"on_quota": "stop"}, "FB301"),
+    ],
+)  # fmt: skip
+def test_the_code_is_that_of_what_quota_really_says(stories, bound, price, allowed, code):
+    told, _ = stories
+    one = told.Story(quota.ACTOR)
+    one.now_ms = 1_774_741_500_000
+    billing = "metered" if bound else "plan"
+    budgets = {"b": BudgetSettings(limit_usd="0.5")} if bound else {}
+    quotas = {} if bound else {"q": QuotaSettings(platform="m", window="day", limit=1)}
+    one.tell(told.adopted({"m": {"billing": billing, "limit": 9}}, budgets=budgets, quotas=quotas))
+    may = Candidate(platform="m", billing=billing, input_tokens_max=9, output_tokens_max=9, bound_usd=price)
+    said = []
+    for task in ("a", "b"):
+        asked = TaskRouted(chain="c", task=task, attempt=1, candidates=(may,), allowance=Allowance(**allowed))
+        said += one.all_said(one.tell(asked))
+        if any(isinstance(fact, QuotaReserved) and fact.task == task for fact in said):
+            ended = {"chain": "c", "task": task, "platform": "m", "attempt": 1, "charged": "known", "status": "completed"}
+            one.all_said(one.tell(TaskCompleted(**ended, calls=(CallRecord(status=200),))))
+    faults = [fact.fault for fact in said if isinstance(fact, QuotaRefused)]
+    assert {answer_shown.refusal_code(shown(fault)) for fault in faults} == ({code} if code else set())
+
+
+@pytest.mark.parametrize(("price", "code"), [("0.01", "FB302"), (None, "FB303")])
+def test_the_code_is_that_of_what_the_router_really_says(stories, price, code):
+    told, routing = stories
+    one = told.Story(router.ACTOR)
+    one.tell(told.adopted({"m": {"billing": "metered", "model": "big"}}), *told.reported("m"))
+    if price:
+        one.tell(routing.prices(big=price))
+    (said,) = one.hear(routing.task(system="long" * 100, constraints=Constraints(max_cost_usd="0.000001")))
+    assert answer_shown.refusal_code(shown(said.fault)) == code
 
 
 @pytest.fixture
