@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from farebox.core.actor import Actor, Parked, Quarantined, Stored
-from farebox.core.events import Fact
+from farebox.core.events import Fact, SettingsAdopted
 from farebox.core.ids import NONE
 from farebox.runtime.stopped import Key, Stopped, told
 
@@ -53,6 +53,8 @@ class Folding:
         else:
             self.ahead = self.ahead if self._solo else self.state
             self._stopped.lift(fact)
+            if self.guessed and isinstance(fact, SettingsAdopted):
+                self.guess_anew()  # What is on its way comes after them, and counts by them.
 
     def _run_ahead(self, fact: Foldable, *, guessed: bool) -> None:
         """Fold a fact into the guess; of one that is in it already only its place and time are news."""

@@ -12,12 +12,15 @@ from farebox.core.events import (
     BatchSubmitted,
     PlatformReported,
     QuotaReserved,
+    SettingsAdopted,
     TaskCancelRequested,
     TaskCompleted,
     TaskRouted,
     TaskSubmitted,
 )
-from farebox.core.terms import Candidate, Fault
+from farebox.core.quotas import QuotaSettings
+from farebox.core.settings import PlatformSettings, Settings, canonical
+from farebox.core.terms import CallRecord, Candidate, Fault
 from farebox.runtime import mind as minds
 from farebox.runtime.mind import Mind
 
@@ -273,3 +276,24 @@ def test_a_mind_goes_on_from_a_snapshot(desk):
     desk.read(second)
     (said,) = desk.all(second)
     assert (said.attempt, said.prev) == (2, 4)
+
+
+def test_what_a_writer_has_on_its_way_counts_by_the_settings_that_came_before_it(desk):
+    def adopt(**fields):
+        quotas = {"q": QuotaSettings(platform="p", window="hour", unit="requests", limit=9, **fields)}
+        plain, sha256 = canonical(Settings(platforms={"p": PlatformSettings(kind="test", limit=2)}, quotas=quotas))
+        desk.put("engine", SettingsAdopted(settings=plain, sha256=sha256, id=f"settings-{fields}"))
+
+    adopt()
+    mind = desk.mind(quota.ACTOR)
+    waiting(desk, "a")
+    desk.all(mind)
+    desk.put("adapter", desk.done("a", id="end", calls=(CallRecord(status=200),)))
+    desk.read(mind)
+    (settlement,) = mind.decisions()
+    adopt(kind="rolling", zone="Europe/Berlin")
+    desk.read(mind)
+    assert desk.append(mind, settlement)
+    desk.read(mind)
+    assert msgspec.json.encode(mind.state, order="sorted") == msgspec.json.encode(mind.ahead, order="sorted")
+    assert mind.ahead.uses.use("p/hour/requests", desk.now_ms) == (10**12, 0)
