@@ -287,7 +287,8 @@ def test_what_a_writer_has_on_its_way_counts_by_the_settings_that_came_before_it
     adopt()
     mind = desk.mind(quota.ACTOR)
     waiting(desk, "a")
-    desk.all(mind)
+    desk.read(mind)
+    assert [fact.task for fact in desk.all(mind)] == ["a"]
     desk.put("adapter", desk.done("a", id="end", calls=(CallRecord(status=200),)))
     desk.read(mind)
     (settlement,) = mind.decisions()
