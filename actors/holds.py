@@ -115,7 +115,8 @@ def _used(quota: str, reserved: int, fact: AttemptEnd) -> int:
     """Return what an ended attempt really used of a quota; what nobody knows stays as it was reserved."""
     unit = quota.rpartition("/")[2]
     if unit == "requests":
-        return len(fact.calls) * ONE
+        # What may have been charged was asked for, also where nobody counted the requests: a program keeps them to itself.
+        return max(len(fact.calls), fact.charged != "none") * ONE
     if unit in {"calls", "usd"}:
         return 0
     if unit == "percent":
