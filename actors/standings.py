@@ -85,6 +85,7 @@ def _standing(state: Quota, rule: Rule, platforms: tuple[str, ...], now_ms: int)
         limit=None if limit is None else told(limit), source=source,
         evidence=(fresh.said or "the provider") if fresh is not None else "own count",
         evidence_ms=None if fresh is None else fresh.at_ms,
+        per_call=told(learned.percent) if learned is not None and rule.unit == "percent" else "1",
         resets_at_ms=_reset_ms(state, rule, tally, fresh, now_ms),
     )  # fmt: skip
 

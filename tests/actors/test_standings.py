@@ -127,6 +127,9 @@ def test_what_a_provider_told_counts_until_its_reset_with_all_that_came_after(st
     found = standing(story, "me/5h/percent")
     assert (found.used, found.limit, found.evidence, found.resets_at_ms) == ("41", "100", "rate_limit_event", until_ms)
     assert found.evidence_ms is not None
+    ended(story, "t1", "a")
+    story.tell(msgspec.structs.replace(learned, used=43))
+    assert standing(story, "me/5h/percent").per_call == "3"
     void = standing(story, "me/5h/percent", 120_000)
     assert (void.used, void.evidence, void.evidence_ms) == ("1", "own count", None)
 

@@ -85,7 +85,7 @@ def test_near_a_limit_and_without_a_terminal_nothing_is_sent_and_the_options_are
     assert (ran.code, sent(store)) == (5, [])
     assert "estimate $0.3100 to $0.5800 paid, rest on plans, 1 tasks without a known price" in ran.err
     assert "claude-code/5h/percent is at 84 % of 100 %; this batch reaches 90 % at task 1 and 100 % at task 2; it" in ran.err
-    assert "1 tasks wait, the last until about" in ran.err
+    assert "1 tasks wait for a window to turn; the last could start about" in ran.err
     for words in ("FB301", "Nothing was sent.", "--on-quota wait", "--yes"):
         assert words in ran.err
     assert cli("batch", file, "--json").json["error"]["code"] == "FB301"
@@ -106,7 +106,7 @@ def test_a_person_chooses(cli, plans, file, store, typed, words, on_quota):
     typed(words)
     ran = cli("batch", file)
     assert ran.code == 0
-    assert "s  spill: 1 on claude-code, 1 on openai, about $0.4700" in ran.err
+    assert "s  spill: 1 on claude-code, 1 on openai, about $0.4700, at most $0.5800, 1 tasks without a known price" in ran.err
     assert "w  wait: 2 on claude-code, nothing paid, the last starts about" in ran.err
     assert all(f'"on_quota":"{on_quota}"'.encode() in one.body for one in sent(store))
 
@@ -118,13 +118,31 @@ def test_a_person_stops_and_so_does_the_end_of_the_input(cli, plans, file, store
     assert (cli("batch", file).code, sent(store)) == (5, [])
 
 
-def test_money_beyond_the_bound_is_asked_about_and_tasks_that_nobody_may_do_too(cli, plans, file, store):
+def test_tasks_that_nobody_may_do_for_another_reason_are_told_of_and_end_by_themselves(cli, plans, file, store):
+    plans[""] = CALM | {"refused": [{"reason": "the task denies it", "tasks": 2, "code": ""}]}
+    ran = cli("batch", file)
+    assert (ran.code, "2 tasks could not run: the task denies it" in ran.err) == (0, True)
+    assert len(sent(store)) == 2
+
+
+def test_without_the_dollars_of_it_enter_does_not_spill(cli, file, store, typed, monkeypatch):
+    async def only_once(_client, _specs, on_quota=None):
+        return None if on_quota else NEAR
+
+    monkeypatch.setattr(batch_plan, "looked_ahead", only_once)
+    typed("\nw\n")
+    ran = cli("batch", file)
+    assert (ran.code, "s  spill: what it costs cannot be said now" in ran.err) == (0, True)
+    assert all(b'"on_quota":"wait"' in one.body for one in sent(store))
+
+
+def test_money_beyond_the_bound_is_asked_about_and_tasks_that_quota_refuses_too(cli, plans, file, store):
     plans[""] = CALM | {"paid_estimate_usd": "0.47"}
     ran = cli("batch", file, "--max-cost", "0.40")
     assert (ran.code, "about $0.4700, and --max-cost is $0.4000" in ran.err) == (5, True)
-    plans[""] = CALM | {"refused": [{"reason": "the task denies it", "tasks": 2}]}
+    plans[""] = CALM | {"refused": [{"reason": "m: has no price", "tasks": 2, "code": "FB303"}]}
     ran = cli("batch", file)
-    assert (ran.code, "2 tasks could not run: the task denies it." in ran.err) == (5, True)
+    assert (ran.code, "FB303" in ran.err, "2 tasks could not run: m: has no price." in ran.err) == (5, True, True)
     assert sent(store) == []
     plans[""] = CALM
     assert cli("batch", file, "--max-cost", "0.40").code == 0

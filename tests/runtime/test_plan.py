@@ -60,12 +60,34 @@ def test_who_stops_is_refused_by_name():
 
 def test_where_only_money_can_do_it_money_does_it_until_its_budget_is_used():
     budget = Standing(quota="budget:month/month/usd", window="month", unit="usd", used="0.1", limit="0.2")
-    ever = Standing(quota="budget:ever/all/usd", window="all", unit="usd", used="0.1", limit="0.14")
+    ever = Standing(quota="budget:ever/all/usd", window="all", unit="usd", used="0.1", limit="0.17")
     found = plan([Group(5, (PAID,), "stop")], (budget,))
-    assert tasks(found) == {"paid": 5}
-    assert found.reached["budget:month/month/usd"].full_at_task == 5
+    reason = "budget:month/month/usd has no room for the most that a task may cost"
+    assert (tasks(found), found.refused, found.codes) == ({"paid": 3}, {reason: 2}, {reason: "FB302"})
+    told = found.reached["budget:month/month/usd"]
+    assert (told.after, told.full_at_task) == (Decimal("0.16"), 4), "a grant reserves the bound, a bill takes what was used"
     found = plan([Group(5, (PAID,))], (ever,))
-    assert (tasks(found), found.refused) == ({"paid": 2}, {"budget:ever/all/usd is used up": 3})
+    assert (tasks(found), sum(found.refused.values())) == ({"paid": 2}, 3)
+
+
+def test_play_money_eats_only_the_budget_that_names_its_platform():
+    toy = Candidate(platform="toy", billing="rehearsal", estimate_usd="0.1", bound_usd="0.1")
+    own = Standing(quota="budget:toys/all/usd", platforms=("toy",), window="all", unit="usd", limit="0.25")
+    everybody = Standing(quota="budget:all/all/usd", window="all", unit="usd", limit="0.1")
+    found = plan([Group(5, (toy,))], (own, everybody))
+    assert tasks(found) == {"toy": 2}
+    assert found.reached["budget:all/all/usd"].after == 0
+
+
+def test_a_window_told_in_percent_is_used_as_its_provider_showed():
+    window = Standing(
+        quota="plan/5h/percent", platforms=("plan",), window="5h", unit="percent", used="80", limit="100", per_call="5",
+        resets_at_ms=NOW_MS + HOUR_MS,
+    )  # fmt: skip
+    found = plan([Group(6, (PLAN,), "stop")], (window,))
+    told = found.reached["plan/5h/percent"]
+    assert (tasks(found), told.warn_at_task, told.full_at_task) == ({"plan": 4}, 2, 4)
+    assert found.codes == {"plan/5h/percent is used up": "FB301"}
 
 
 def test_each_unit_counts_what_it_counts():

@@ -46,11 +46,12 @@ async def agreed(
     if told or not near(plan, max_cost):
         return None
     if common.json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise SpendingRefused(f"{_worst(plan, max_cost)} Nothing was sent.", hint=HINT)
+        said, code = _worst(plan, max_cost)
+        raise SpendingRefused(f"{said} Nothing was sent.", hint=HINT, code=code)
     spill, wait = await looked_ahead(client, specs, "spill"), await looked_ahead(client, specs, "wait")
     for text in (*_choice("s", "spill", spill), *_choice("w", "wait", wait), "  x  stop"):
         note(common, text)
-    answer = ANSWERS.get(await asyncio.to_thread(_asked))
+    answer = ANSWERS.get(await asyncio.to_thread(_asked, "s" if spill is not None else ""))
     if answer is None:
         raise SpendingRefused("Stopped. Nothing was sent.", hint=HINT)
     return answer
@@ -59,33 +60,44 @@ async def agreed(
 HINT = "Say what to do: --on-quota wait, --on-quota spill or --on-quota stop; or go on as set: --yes"
 
 
-def _asked() -> str:
-    """Ask until one of the letters comes; an end of the input stops."""
+def _asked(default: str) -> str:
+    """Ask until one of the letters comes; Enter means `default`, where there is one. An end of the input stops."""
     while True:
         sys.stderr.write("[s/w/x] › ")
         sys.stderr.flush()
         given = sys.stdin.readline()
         if not given:
             return "x"
-        if (letter := given.strip().lower()[:1] or "s") in ANSWERS:
+        if (letter := given.strip().lower()[:1] or default) in ANSWERS:
             return letter
 
 
 def near(plan: Plan, max_cost: str | None) -> bool:
-    """Say whether a limit would be reached or money be missing, so that a person should know before."""
-    return bool(plan["windows"] or plan["refused"]) or _beyond(plan, max_cost)
+    """Say whether a limit would be reached or money be missing, so that a person should know before.
+
+    Tasks that nobody may do for another reason are told of, and not asked about: no money and no window is at stake.
+    """
+    return bool(plan["windows"]) or _missing(plan) is not None or _beyond(plan, max_cost)
+
+
+def _missing(plan: Plan) -> Mapping[str, Any] | None:
+    """Return the first refusal that quota, a budget or a missing price brings."""
+    return next((one for one in plan["refused"] if one.get("code")), None)
 
 
 def _beyond(plan: Plan, max_cost: str | None) -> bool:
     return max_cost is not None and Decimal(plan["paid_estimate_usd"]) > Decimal(max_cost)
 
 
-def _worst(plan: Plan, max_cost: str | None) -> str:
+def _worst(plan: Plan, max_cost: str | None) -> tuple[str, str]:
+    """Return what stands most in the way, in words, and its code."""
     if plan["windows"]:
-        return _window(plan["windows"][0], plan)
-    if plan["refused"]:
-        return f"{plan['refused'][0]['tasks']} tasks could not run: {plan['refused'][0]['reason']}."
-    return f"It would cost about {cells.usd(plan['paid_estimate_usd'])}, and --max-cost is {cells.usd(max_cost)}."
+        first = plan["windows"][0]
+        return _window(first, plan), "FB302" if first["unit"] == "usd" else "FB301"
+    if (missing := _missing(plan)) is not None:
+        return f"{missing['tasks']} tasks could not run: {missing['reason']}.", str(missing["code"])
+    about, most = cells.usd(plan["paid_estimate_usd"]), cells.usd(max_cost)
+    return f"It would cost about {about}, and --max-cost is {most}.", "FB302"
 
 
 def lines_of(plan: Plan) -> list[str]:
@@ -94,7 +106,8 @@ def lines_of(plan: Plan) -> list[str]:
     lines += [_window(one, plan) for one in plan["windows"][:SHOWN_MAX]]
     lines += [f"{one['tasks']} tasks could not run: {one['reason']}" for one in plan["refused"][:SHOWN_MAX]]
     if plan["waits"]:
-        lines.append(f"{plan['waits']} tasks wait, the last until about {moment(plan['ends_ms'], plan['now_ms'])}")
+        until = moment(plan["ends_ms"], plan["now_ms"])
+        lines.append(f"{plan['waits']} tasks wait for a window to turn; the last could start about {until} and ends after that")
     return lines
 
 
@@ -123,10 +136,17 @@ def _window(one: Plan, plan: Plan) -> str:
 
 def _choice(letter: str, word: str, plan: Plan | None) -> list[str]:
     if plan is None:
-        return [f"  {letter}  {word}"]
-    about = f", about {cells.usd(plan['paid_estimate_usd'])}" if Decimal(plan["paid_estimate_usd"]) else ", nothing paid"
+        return [f"  {letter}  {word}: what it costs cannot be said now"]
     ends = f", the last starts about {moment(plan['ends_ms'], plan['now_ms'])}" if plan["ends_ms"] else ""
     refused = sum(one["tasks"] for one in plan["refused"])
     short = f", {refused} could not run" if refused else ""
     default = "   (default)" if letter == "s" else ""
-    return [f"  {letter}  {word}: {_shares(plan)}{about}{ends}{short}{default}"]
+    return [f"  {letter}  {word}: {_shares(plan)}, {_about(plan)}{ends}{short}{default}"]
+
+
+def _about(plan: Plan) -> str:
+    """Return the dollars of a choice: what is likely, and the most."""
+    about, most = plan["paid_estimate_usd"], plan["paid_bound_usd"]
+    parts = [f"about {cells.usd(about)}, at most {cells.usd(most)}"] if Decimal(most) else []
+    parts += [f"{plan['unpriced']} tasks without a known price"] if plan["unpriced"] else []
+    return ", ".join(parts) or "nothing paid"

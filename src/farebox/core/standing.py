@@ -11,7 +11,8 @@ class Standing(Value, frozen=True, kw_only=True):
 
     `platforms` are those that it bounds (none named: all). `source` says whose word the limit is, `evidence` where the use is
     known from and `evidence_ms` since when; `resets_at_ms` (stream time) when it turns, or what is used begins to roll off. For
-    slots the window is `now`, `limit` the pace and `most` what the settings allow.
+    slots the window is `now`, `limit` the pace and `most` what the settings allow. `per_call` is what a call takes of a window
+    told in percent, as the provider's reports showed.
     """
 
     quota: str
@@ -19,6 +20,7 @@ class Standing(Value, frozen=True, kw_only=True):
     window: str = ""
     unit: Unit = "requests"
     used: Usd = "0"
+    per_call: Usd = "1"
     open: Usd = "0"
     limit: Usd | None = None
     most: Usd | None = None

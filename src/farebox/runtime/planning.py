@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from farebox.core import money
+from farebox.core import money, rejections
 from farebox.core.errors import BadInput
 from farebox.core.events import TaskRouted, TaskSubmitted
-from farebox.core.terms import OnQuota, Ref
+from farebox.core.terms import Fault, OnQuota, Ref
 from farebox.runtime.capacity import Capacity
 from farebox.runtime.mind import Mind
 from farebox.runtime.plan import PAID, Group, Plan, planned
@@ -70,7 +70,9 @@ class Planning:
         for said in router.actor.decide(state, fact):
             if isinstance(said, TaskRouted):
                 return Group(one.count, said.candidates, on_quota or said.allowance.on_quota)
-            return Group(one.count, refused=getattr(getattr(said, "fault", None), "message", "") or "no platform may do it")
+            fault: Fault | None = getattr(said, "fault", None)
+            if fault is not None:
+                return Group(one.count, refused=fault.message, code=rejections.code_of(fault.error_class, fault.message))
         return Group(one.count, refused="it waits for something else")
 
 
@@ -110,5 +112,7 @@ def _told(plan: Plan) -> Json:
         ],
         "waits": plan.waits,
         "ends_ms": plan.ends_ms,
-        "refused": [{"reason": reason, "tasks": tasks} for reason, tasks in plan.refused.items()],
+        "refused": [
+            {"reason": reason, "tasks": tasks, "code": plan.codes.get(reason, "")} for reason, tasks in plan.refused.items()
+        ],
     }  # fmt: skip
