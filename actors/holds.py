@@ -276,6 +276,5 @@ def _is_money(quota: str) -> bool:
 def _forget_old(state: Quota) -> None:
     """Keep room for those of whom more may be heard; those whose bill has not come are kept whatever there are."""
     if len(state.booked) > BOOKED_MAX:
-        old = next((place for place, one in state.booked.items() if not one.open), None)
-        if old is not None:
-            del state.booked[old]
+        # Whoever calls has just noted one whose bill is not waited for, so there is one.
+        del state.booked[next(place for place, one in state.booked.items() if not one.open)]
