@@ -25,6 +25,7 @@ from farebox.handle import Answer, answer_of
 from farebox.inputs import canonical_lines, restored_lines
 from farebox.log.port import Stored
 from farebox.posting import WRITER, keep, new_id, say_first
+from farebox.remembered import differences
 from farebox.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -168,25 +169,34 @@ class Batch:
             count=len(self._specs),
             parallel=self._parallel,
             fail_fast=self._fail_fast,
-            sha256=hashlib.sha256(lines).hexdigest(),
+            sha256=_sha256(self._specs),
             lines_ref=await keep(self._client.log, lines),
             source=self._source[:1024],
         )
         await self._found(await say_first(self._client.log, fact))
 
     async def _found(self, stands: Stored) -> None:
-        """Take the tasks of a batch that stands in the log; other tasks under its id are refused."""
+        """Take the tasks of a batch that stands in the log; other tasks under its id are refused.
+
+        Those of a resumed one may come without the options that it began with: these are kept with it, and go on to hold.
+        """
         fact = self._said = _batch_fact(stands)
-        if self._specs is None:
-            if fact.lines_ref is None:
-                raise BadInput(f'The batch "{self.id}" does not hold its tasks.', hint="Give the file again.")
-            self._specs = restored_lines(await self._client.log.get_blob(fact.lines_ref))
-        if hashlib.sha256(canonical_lines(self._specs)).hexdigest() != fact.sha256:
-            raise BadInput(
-                f'The batch "{self.id}" was started with other tasks.',
-                hint=f"Go on with its own: farebox batch --resume {self.id}",
-                code="FB408",
-            )
+        if self._specs is None and fact.lines_ref is None:
+            raise BadInput(f'The batch "{self.id}" does not hold its tasks.', hint="Give the file again.")
+        if self._specs is not None and _sha256(self._specs) == fact.sha256:
+            return
+        differ = ""
+        if fact.lines_ref is not None:
+            kept = restored_lines(await self._client.log.get_blob(fact.lines_ref))
+            differ = differences(kept, self._specs or kept)
+            if (self._resume or self._specs is None) and not differ and _sha256(kept) == fact.sha256:
+                self._specs = kept
+                return
+        raise BadInput(
+            f'The batch "{self.id}" was started with other tasks. {differ}'.rstrip(),
+            hint=f"Go on with its own, without a file and options: farebox batch --resume {self.id}",
+            code="FB408",
+        )
 
     async def _ended_before(self) -> set[str]:
         """Return the tasks that need no sending any more; the log's fence holds even if this list lags behind."""
@@ -266,6 +276,10 @@ class Batch:
             status="cancelled",
             error=ErrorShown(error_class="cancelled", message=NOT_SENT),
         )
+
+
+def _sha256(specs: Sequence[TaskSpec]) -> str:
+    return hashlib.sha256(canonical_lines(specs)).hexdigest()
 
 
 def _is_unsent(result: Result) -> bool:

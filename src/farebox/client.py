@@ -15,7 +15,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from farebox import api, deciding, discovery
+from farebox import amounts, api, deciding, discovery
 from farebox.batch import Batch
 from farebox.choices import check_choice
 from farebox.config import Config
@@ -108,12 +108,19 @@ class Client:
         batch_id: str | None = None,
         resume: str | None = None,
         source: str = "",
+        max_cost_usd: str | float | None = None,
     ) -> Batch:
         """Return a batch: iterate over it to run it and get each result as it completes. Raises BadInput at once.
 
-        `resume` goes on with an interrupted batch, with its own tasks if none are given, and runs nothing twice.
+        `resume` goes on with an interrupted batch, with its own tasks if none are given, and runs nothing twice. Its bounds
+        are those that it began with. `max_cost_usd` is the most that all its tasks may cost together.
         """
+        if tasks is None and max_cost_usd is not None:
+            raise BadInput("The bound of a batch that is resumed was said when it began.", hint="Leave max_cost_usd out.")
         specs = None if tasks is None else [_spec(task, number) for number, task in enumerate(tasks, start=1)]
+        if specs is not None and max_cost_usd is not None:
+            bound = amounts.usd(max_cost_usd, "max_cost_usd")
+            specs = [msgspec.structs.replace(one, batch_max_cost_usd=one.batch_max_cost_usd or bound) for one in specs]
         return Batch(self, specs, parallel=parallel, fail_fast=fail_fast, batch_id=batch_id, resume=resume, source=source)
 
     async def cancel(self, chain_id: str, task_id: str, reason: str = "") -> None:

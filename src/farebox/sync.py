@@ -126,9 +126,11 @@ class Client:
         fail_fast: bool = False,
         batch_id: str | None = None,
         resume: str | None = None,
+        max_cost_usd: str | float | None = None,
     ) -> Batch:
-        """Return a batch; iterate over it to run it."""
-        make = partial(self._client.batch, tasks, parallel=parallel, fail_fast=fail_fast, batch_id=batch_id, resume=resume)
+        """Return a batch; iterate over it to run it. `max_cost_usd` is the most that all its tasks may cost together."""
+        given = {"parallel": parallel, "fail_fast": fail_fast, "batch_id": batch_id, "resume": resume}
+        make = partial(self._client.batch, tasks, **given, max_cost_usd=max_cost_usd)
         return Batch(self._portal, self._portal.call(make))
 
     def status(self, task: str | None = None, *, state: str | None = None, limit: int | None = None) -> Json:
@@ -146,6 +148,14 @@ class Client:
     def platforms(self) -> Json:
         """Return what is there and what is missing."""
         return self._portal.call(self._client.platforms)
+
+    def quota(self) -> Json:
+        """Return how every quota and budget stands."""
+        return self._portal.call(self._client.quota)
+
+    def why(self, task: str) -> Json:
+        """Return why a task went where it went and cost what it cost. Raises BadInput for an unknown one."""
+        return self._portal.call(self._client.why, task)
 
     def replay(self) -> Json:
         """Rebuild all views from the log."""

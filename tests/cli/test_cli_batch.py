@@ -222,6 +222,20 @@ def test_ctrl_c_twice_cancels_what_runs_for_good_and_says_so(cli, interrupted, t
     assert len(submitted(store)) == len(set(submitted(store))) == 4
     assert cli("batch", file, "--resume", batch).code == 6
     assert len(submitted(store)) == 4
+    refused = cli("batch", "--resume", batch, "--max-cost", "9", "--need", "files")
+    assert (refused.code, "--max-cost, --need cannot change it." in refused.err) == (2, True)
+
+
+def test_an_interrupted_batch_goes_on_with_its_file_and_without_the_options_of_then(interrupted, cli, tmp_path, store):
+    file = written(tmp_path, *FOUR)
+    told = ("--max-cost", "5", "--deny", "other", "--tag", "a=b")
+    ran = interrupted("batch", file, "--parallel", "1", *told, after=2, signals=[signal.SIGINT], then_let_go=True)
+    batch = ran.err.rpartition("--resume ")[2].strip()
+    assert cli("batch", file, "--resume", batch).code == 0
+    assert all(b'"batch_max_cost_usd":"5"' in one.body for one in store.facts if ".submitted." in one.subject)
+    other = cli("batch", file, "--resume", batch, "--max-cost", "6")
+    assert (other.code, "FB408" in other.err, "line 1 in batch_max_cost_usd" in other.err) == (2, True, True)
+    assert "without a file and options: farebox batch --resume" in other.err
 
 
 def test_an_interrupted_batch_that_had_sent_everything_need_not_go_on(interrupted, tmp_path):

@@ -66,7 +66,7 @@ class ScriptedEngine:
         self._following = asyncio.create_task(self._follow())
         async with self.news:
             await self.news.wait_for(lambda: self.seq >= past)
-        for name in ("result", "results", "status", "costs", "batch", "platforms", "replay", "info"):
+        for name in ("result", "results", "status", "costs", "batch", "platforms", "replay", "info", "quota", "why"):
             await self.log.serve(f"{subjects.API}.{name}", self._answering(name))
 
     async def stop(self) -> None:
@@ -258,6 +258,14 @@ class ScriptedEngine:
 
     async def _platforms(self, _) -> dict:
         return {"schema": "farebox.platforms/1", "platforms": PLATFORMS}
+
+    async def _quota(self, _) -> dict:
+        return {"schema": "farebox.quota/1", "now_ms": 1_790_000_000_000, "warn_at_percent": 90, "quotas": []}
+
+    async def _why(self, question) -> dict:
+        if question["task"] not in self.tasks:
+            return {"error": {"code": "FB409", "message": f'There is no task "{question["task"]}".', "hint": ""}}
+        return {"schema": "farebox.why/1", "task": question["task"], "facts": []}
 
     async def _replay(self, _) -> dict:
         return {

@@ -107,6 +107,28 @@ async def test_an_interrupted_batch_goes_on_and_runs_nothing_twice(fb, store, en
     assert (len(again), len(submitted(store)), len(engine.ends)) == (6, 6, 6)
 
 
+async def test_the_bound_of_a_batch_stands_in_all_its_tasks_and_in_those_of_one_that_goes_on_with_its_file(fb, store):
+    file = ["one", {"prompt": "two", "deny": ["a"], "tags": {"k": "v"}}, {"prompt": "three", "batch_max_cost": "1"}]
+    async for _ in fb.batch(file, parallel=1, batch_id="b2", max_cost_usd=2.5):
+        break
+    assert [result.ok for result in await all_of(fb.batch(file, resume="b2"))] == [True] * 3
+    facts = [wire.decode(one.subject, one.body, one.seq, one.at_ms) for one in store.facts]
+    bounds = [fact.constraints.batch_max_cost_usd for fact in facts if isinstance(fact, events.TaskSubmitted)]
+    assert bounds == ["2.5", "2.5", "1"]
+    for other, differs in ((["one", {"prompt": "two", "deny": ["b"]}, "three"], "line 2 in deny"),
+                           (["one", {"prompt": "two", "tags": {"k": "w"}}, "three"], "line 2 in tags"),
+                           ([{"prompt": text, "on_quota": "spill"} for text in ("one", "two", "three" )],
+                            "line 1 in on_quota")):  # fmt: skip
+        with pytest.raises(BadInput, match=differs):
+            await all_of(fb.batch(other, resume="b2"))
+    with pytest.raises(BadInput, match="and 1 more lines"):
+        await all_of(fb.batch(["1", "2", "3", "4"], batch_id="b3")) and await all_of(fb.batch("5678", resume="b3"))
+    with pytest.raises(BadInput, match="was said when it began"):
+        fb.batch(resume="b2", max_cost_usd="3")
+    with pytest.raises(BadInput, match="max_cost_usd is 'much'"):
+        fb.batch(file, max_cost_usd="much")
+
+
 async def test_the_same_batch_sent_again_under_its_id_runs_nothing_twice(fb, store):
     for _ in range(2):
         assert len([result async for result in fb.batch(["a", "b"], batch_id="b3")]) == 2
@@ -118,6 +140,10 @@ async def test_other_tasks_under_the_same_id_are_refused(fb, store):
         pass
     with pytest.raises(BadInput, match="started with other tasks"):
         await anext(aiter(fb.batch(["a", "c"], batch_id="b4")))
+    with pytest.raises(BadInput, match=r"They differ: line 2 in prompt\."):
+        await anext(aiter(fb.batch(["a", "c"], resume="b4")))
+    with pytest.raises(BadInput, match="It has 2 tasks, and 1 were given"):
+        await anext(aiter(fb.batch(["a"], resume="b4")))
     with pytest.raises(BadInput, match='There is no batch "b5"'):
         await anext(aiter(fb.batch(resume="b5")))
     assert submitted(store) == []

@@ -11,7 +11,7 @@ from anyio.from_thread import start_blocking_portal
 
 from farebox import sync
 from farebox.client import Client
-from farebox.core.errors import NotReachable
+from farebox.core.errors import FareboxError, NotReachable
 from farebox.log.memory import MemoryLog, MemoryStore
 
 spec = importlib.util.spec_from_file_location("scripted", Path(__file__).with_name("conftest.py"))
@@ -63,6 +63,9 @@ def test_questions_are_answered(fb):
     assert fb.status()["schema"] == "farebox.status/1"
     assert fb.costs(["model"])["by"] == ["model"]
     assert fb.platforms()["platforms"][0]["platform"] == "rehearsal"
+    assert fb.quota()["quotas"] == []
+    with pytest.raises(FareboxError, match='There is no task "nobody"'):
+        fb.why("nobody")
     assert fb.replay()["same_as_before"]
     assert fb.info()["version"] == "0.1.0"
 

@@ -55,12 +55,14 @@ class Allowed:
     def of_batch(self, max_cost: str | None) -> dict[str, Any]:
         """Return what holds for every task of a batch, `max_cost` for all together. Raises BadInput."""
         bounds = {"batch_max_cost_usd": max_cost, "chain_max_cost_usd": self.chain_max_cost}
-        told = {name: amounts.usd(bound, f"--{_option(name)}") for name, bound in bounds.items() if bound is not None}
+        told = {name: amounts.usd(bound, f"--{option(name)}") for name, bound in bounds.items() if bound is not None}
         return {name: value for name, value in self.fields().items() if value and name not in bounds} | told
 
 
-def _option(name: str) -> str:
-    return name.removeprefix("batch_").removesuffix("_usd").replace("_", "-")
+def option(name: str) -> str:
+    """Return the option that sets a field, without its dashes."""
+    plain = name.removeprefix("batch_").removesuffix("_usd").replace("_", "-")
+    return {"capabilities": "need", "tags": "tag"}.get(name, plain)
 
 
 def with_batch(spec: TaskSpec, told: dict[str, Any]) -> TaskSpec:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from farebox.aggregate import Aggregate
 from farebox.batch import Batch
 from farebox.cli import batch_plan, session
-from farebox.cli.allowed_options import ANYTHING, Allowed, with_batch
+from farebox.cli.allowed_options import ANYTHING, Allowed, option, with_batch
 from farebox.cli.answer_shown import why
 from farebox.cli.options import DEFAULT, Common, no_option
 from farebox.cli.output import document, line, note, one_line
@@ -78,6 +78,12 @@ def command(
         return _checked(common, file, told)
     if file is None and resume is None:
         raise BadInput("A batch needs a file.", hint="farebox batch prompts.jsonl — or go on: farebox batch --resume BATCH")
+    if file is None and told:
+        options = ", ".join(f"--{option(name)}" for name in sorted(told))
+        raise BadInput(
+            f"What batch {resume} may do was said when it began, and goes on to hold: {options} cannot change it.",
+            hint=f"farebox batch --resume {resume}",
+        )
     if output is not None and file is not None and _same(output, file):
         raise BadInput(f"{output} is the input; results would destroy it.", hint="Give another file with -o.")
     lines = _all_told(batch_file(file), told) if file is not None else None

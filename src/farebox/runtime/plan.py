@@ -43,7 +43,7 @@ class Share(Struct):
 
 
 class Reached(Struct):
-    """What would become of one limit: the first task (from 1) at the warning line, and the first that finds or leaves no room."""
+    """What would become of one limit: the first task (from 1) at the warning line, and the first without room left."""
 
     quota: str
     unit: str
