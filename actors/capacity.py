@@ -15,6 +15,7 @@ from actors.pace import UNHURRIED, Pace, slots
 from actors.rules import Rule, Rules, compiled, limit_of
 from actors.uses import Uses
 from actors.windows import Window, window_of
+from farebox.core.quotas import is_of_budget
 from farebox.core.settings import Settings
 from farebox.core.terms import Allowance, Candidate, ErrorClass, Fault, OnInterrupt, QuotaSource
 
@@ -238,7 +239,7 @@ class Quota(Struct, dict=True):
             if rule.quota == quota:
                 return rule.window
         for budget in self.rules.budgets:
-            if quota.startswith((f"budget:{budget.name}=", f"budget:{budget.name}/")):
+            if is_of_budget(quota, budget.name):
                 return budget.window
         return window_of(quota.rsplit("/", 2)[-2])
 
@@ -252,7 +253,7 @@ class Quota(Struct, dict=True):
             if rule.quota == quota:
                 return limit_of(rule, learned)[0]
         for budget in self.rules.budgets:
-            if quota.startswith((f"budget:{budget.name}=", f"budget:{budget.name}/")):
+            if is_of_budget(quota, budget.name):
                 return budget.limit
         return learned
 

@@ -12,7 +12,7 @@ from actors.pace import UNHURRIED, slots
 from actors.rules import Rule, limit_of, told
 from actors.uses import Evidence, Tally
 from actors.windows import span, window_of
-from farebox.core.quotas import FOR_EVER, budget_id
+from farebox.core.quotas import FOR_EVER, budget_id, is_of_budget
 from farebox.core.standing import Standing
 
 SHOWN_MAX = 1_000
@@ -62,9 +62,8 @@ def _budgets(state: Quota, now_ms: int) -> Iterator[Standing]:
             rules[quota] = Rule(quota, "usd", one.window, configured=one.limit)
         if one.settings.scope == "platform" and one.settings.key:
             platforms[quota] = (one.settings.key,)
-    each = {f"budget:{one.name}=": one for one in state.rules.budgets}
     for quota in sorted(state.uses.tallies)[:SHOWN_MAX]:
-        budget = each.get(quota.partition("=")[0] + "=") if "=" in quota else None
+        budget = next((one for one in state.rules.budgets if is_of_budget(quota, one.name)), None) if "=" in quota else None
         if budget is not None:
             rules[quota] = Rule(quota, "usd", budget.window, configured=budget.limit)
     for quota, limit in sorted(state.bounds.items())[:SHOWN_MAX]:

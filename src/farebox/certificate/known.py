@@ -82,6 +82,7 @@ class Known:
     def __init__(self) -> None:
         self._versions = [_Version(0, Settings())]
         self._learned: dict[str, dict[str, _Learned]] = {}
+        self._owners: dict[str, str] = {}
         self._bounds: dict[str, list[tuple[int, str]]] = {}
 
     def adopt(self, fact: SettingsAdopted) -> None:
@@ -101,6 +102,7 @@ class Known:
         known = self._learned.setdefault(owner, {}).setdefault(
             name, _Learned(name, fact.unit, turn, fact.seq, [], f"adapter of {fact.platform}")
         )
+        self._owners[name] = owner
         if fact.limit is not None:
             known.limits.append((fact.seq, str(fact.limit)))
             del known.limits[:-VERSIONS_KEPT]
@@ -120,7 +122,7 @@ class Known:
 
     def turn(self, name: str) -> Turn:
         """Return the window of a quota that a provider spoke of, as the settings of now say it."""
-        owner = name.split("/", 1)[0]
+        owner = self._owners[name]
         for entry in self._versions[-1].by_owner.get(owner, ()):
             if quotas.quota_id(owner, entry.window, entry.unit) == name:
                 return turn_of(entry.window, entry.kind, entry.zone)

@@ -6,6 +6,7 @@ budget:<name>[=<whose>]/<window>/usd       budget:month/month/usd   budget:each-
 
 from __future__ import annotations
 
+import hashlib
 import re
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -27,6 +28,10 @@ _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)\Z", re.ASCII)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 WINDOW_S_MAX = 366 * 86_400
 LIMIT_MAX = Decimal(10) ** 15
+NAME_CHARS = 96
+WHOSE_CHARS = 132
+"""A task's own name (chain and task, 127 characters) is always whole; with both no id is longer than a Take may hold (256)."""
+_DIGEST_CHARS = 32
 
 
 class QuotaSettings(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -101,12 +106,27 @@ def kind_of(window: str, kind: Literal["fixed", "rolling"] | None) -> Literal["f
 
 def quota_id(owner: str, window: str, unit: Unit) -> str:
     """Return the name of a quota of `owner`, which is the account where one is set, else the platform."""
-    return f"{owner}/{canonical_window(window)}/{unit}"
+    return f"{_bounded(owner, NAME_CHARS)}/{canonical_window(window)}/{unit}"
 
 
 def budget_id(name: str, window: str, whose: str = "") -> str:
     """Return the name of a budget; `whose` names the chain, batch, task, tag or platform where each has its own."""
-    return f"budget:{name}{'=' + whose if whose else ''}/{canonical_window(window)}/usd"
+    each = f"={_bounded(whose, WHOSE_CHARS)}" if whose else ""
+    return f"budget:{_bounded(name, NAME_CHARS)}{each}/{canonical_window(window)}/usd"
+
+
+def is_of_budget(quota: str, name: str) -> bool:
+    """Say whether a quota's name is that of a budget, or of somebody's own part of it."""
+    begins = f"budget:{_bounded(name, NAME_CHARS)}"
+    return quota.startswith((f"{begins}=", f"{begins}/"))
+
+
+def _bounded(text: str, most: int) -> str:
+    """Return a text, or, of one longer than `most` characters, its beginning and a digest of all of it."""
+    if len(text) <= most:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:_DIGEST_CHARS]
+    return f"{text[: most - _DIGEST_CHARS - 1]}~{digest}"
 
 
 def amount(limit: int | str | None) -> Decimal | None:
