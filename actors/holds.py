@@ -41,7 +41,8 @@ def hold(state: Quota, name: str, fact: QuotaReserved, turn: int) -> None:
     start_by_ms = fact.start_by_ms or (fact.at_ms + START_WITHIN_MS)
     deadline_ms = start_by_ms + round(fact.timeout_s * 1000) + GRACE_MS
     parts = tuple((take.quota, whole(take.amount)) for take in fact.takes) if fact.takes else PART_OF_NOTHING
-    taken = Hold(fact.platform, fact.attempt, fact.seq, fact.at_ms, deadline_ms, fact.id, fact.batch, parts, turn)
+    at_ms = seen_ms(state, fact.at_ms) if fact.seq else 0
+    taken = Hold(fact.platform, fact.attempt, fact.seq, at_ms, deadline_ms, fact.id, fact.batch, parts, turn)
     state.holds[name] = taken
     state.used[fact.platform] = state.used.get(fact.platform, 0) + 1
     state.mind_deadline(name, taken)
@@ -52,11 +53,16 @@ def hold(state: Quota, name: str, fact: QuotaReserved, turn: int) -> None:
         state.watched[quota] = fact.platform
 
 
+def seen_ms(state: Quota, at_ms: int) -> int:
+    """Return when a fact counts: the log's clock never goes back, so an earlier time than one before it is that one."""
+    return max(at_ms, state.clock_ms)
+
+
 def stored(state: Quota, name: str, fact: QuotaReserved) -> None:
     """Note where and when a grant that was only guessed came to stand in the log."""
     found = state.holds.get(name)
     if found is not None and found.id == fact.id:
-        state.holds[name] = known = msgspec.structs.replace(found, seq=fact.seq, at_ms=fact.at_ms)
+        state.holds[name] = known = msgspec.structs.replace(found, seq=fact.seq, at_ms=seen_ms(state, fact.at_ms))
         state.mind_deadline(name, known)
         lines.go_on(state, found.turn)
 
@@ -65,7 +71,7 @@ def started(state: Quota, name: str, fact: TaskStarted) -> None:
     """Let the deadline count from the start."""
     found = state.holds.get(name)
     if found is not None and (found.platform, found.attempt) == (fact.platform, fact.attempt):
-        deadline_ms = fact.at_ms + round(fact.timeout_s * 1000) + GRACE_MS
+        deadline_ms = seen_ms(state, fact.at_ms) + round(fact.timeout_s * 1000) + GRACE_MS
         state.holds[name] = known = msgspec.structs.replace(found, deadline_ms=deadline_ms)
         state.mind_deadline(name, known)
 
@@ -240,6 +246,7 @@ def expire(state: Quota, name: str, fact: QuotaSettled) -> None:
     state.expiring.pop(name, None)
     found = state.holds.get(name)
     if found is None or found.attempt != fact.attempt:
+        _lose_bill(state, place)
         return
     del state.holds[name]
     state.used[found.platform] -= 1
@@ -252,6 +259,17 @@ def expire(state: Quota, name: str, fact: QuotaSettled) -> None:
     if booked:
         state.booked[place] = Booked(began, booked, found.platform, expired=True)
         _forget_old(state)
+
+
+def _lose_bill(state: Quota, place: str) -> None:
+    """Book the bound of dollars that were still waited for: who said so had not read the end; the bill corrects it."""
+    booked = state.booked.get(place)
+    if booked is None or not booked.open:
+        return
+    for quota, amount in booked.parts:
+        state.uses.settle(quota, place, booked.began, amount, amount)
+        stir(state, quota)
+    state.booked[place] = msgspec.structs.replace(booked, open=False)
 
 
 def _lost(found: Hold) -> tuple[Part, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from actors import lines
 from actors.capacity import Block, Claim, Quota, Waiting
 from actors.rules import ONE, Rule, both, limit_of, money_rules, need, told
@@ -123,6 +125,7 @@ def learn(state: Quota, fact: QuotaLearned) -> None:
     quota = quota_of(state, fact)
     if not quota:
         return
+    fact = msgspec.structs.replace(fact, at_ms=max(fact.at_ms, state.clock_ms))  # The clock of the log never goes back.
     unstored = sum(amount for hold in state.holds.values() if not hold.seq for name, amount in hold.parts if name == quota)
     new = quota not in state.uses.learned
     if state.uses.learn(quota, state.window(quota), fact, unstored) or new:

@@ -1,13 +1,23 @@
 """Stories that are hard to count: what the quota actor says to them is certified, fact by fact."""
 
 import msgspec
+import pytest
 
 from actors import quota
 from farebox.certificate.fold import Fold
 from farebox.core import subjects, wire
 from farebox.core.actor import Wake
-from farebox.core.events import QuotaReserved, SettingsAdopted, TaskCompleted, TaskRouted
-from farebox.core.quotas import BudgetSettings
+from farebox.core.events import (
+    CostRecorded,
+    QuotaLearned,
+    QuotaReserved,
+    QuotaSettled,
+    SettingsAdopted,
+    TaskCompleted,
+    TaskRouted,
+    TaskStarted,
+)
+from farebox.core.quotas import BudgetSettings, QuotaSettings
 from farebox.core.settings import PlatformSettings, Settings, canonical
 from farebox.core.terms import Allowance, CallRecord, Candidate
 
@@ -32,6 +42,7 @@ class Story:
         self.fold.take(fact)
         if type(fact) in quota.ACTOR.folded():
             self.state = quota.evolve(self.state, fact)
+        self.last = fact
         return fact
 
     def say(self, heard=None):
@@ -55,8 +66,8 @@ def routed(task, **allowed):
 
 
 def done(task, **fields):
-    return TaskCompleted(chain="c", task=task, attempt=1, platform="p", status="completed", charged="none",
-                         calls=(CallRecord(status=200),), **fields)  # fmt: skip
+    return TaskCompleted(chain="c", task=task, attempt=1, platform="p", status="completed",
+                         calls=(CallRecord(status=200),), **{"charged": "none", **fields})  # fmt: skip
 
 
 def test_a_tag_as_long_as_a_letter_has_a_budget_of_its_own_that_is_certified():
@@ -64,4 +75,91 @@ def test_a_tag_as_long_as_a_letter_has_a_budget_of_its_own_that_is_certified():
     for task, value in (("a", "x" * 5_000), ("b", "x" * 5_000), ("d", "x" * 4_999 + "y")):
         story.tell(routed(task, tags={"team": value}))
     assert story.say() == ["a", "d"]
+    assert story.wrong() == []
+
+
+def overtaken(story, end):
+    """A grant's time is over, and it has ended; an engine that had not read the end says that its time was over."""
+    story.tell(routed("a"))
+    assert story.say() == ["a"]
+    story.now_ms = quota.due(story.state)
+    (expired,) = quota.decide(story.state, Wake(story.now_ms))
+    ended = story.tell(end, "adapter")
+    story.tell(expired, "quota")
+    return ended, expired
+
+
+@pytest.mark.parametrize("quotas", [{}, {"q": QuotaSettings(platform="p", window="5h", limit=9)}])
+def test_a_deadline_and_the_end_it_had_not_seen_are_one_settlement_and_a_third_is_none(quotas):
+    story = Story(quotas=quotas)
+    _, expired = overtaken(story, done("a"))
+    assert story.say() == []
+    settled = [take.amount for take in story.last.takes]
+    assert (type(story.last), story.last.expired, settled) == (QuotaSettled, False, ["1"] * len(quotas))
+    story.tell(routed("b"))
+    assert story.say() == ["b"]
+    assert story.wrong() == []
+    last = story.tell(msgspec.structs.replace(expired, id="again"), "quota")
+    assert [f"Fact {last.seq} settles" in text for text in story.wrong()] == [True]
+
+
+def test_a_deadline_said_twice_is_no_correction():
+    story = Story()
+    _, expired = overtaken(story, done("a"))
+    last = story.tell(msgspec.structs.replace(expired, id="again"), "quota")
+    assert [f"Fact {last.seq} settles" in text for text in story.wrong()] == [True]
+
+
+def test_dollars_that_a_deadline_booked_while_their_bill_was_waited_for_are_corrected_by_the_bill():
+    story = Story(budgets={"day": BudgetSettings(limit_usd="0.9", window="day")})
+    ended, _ = overtaken(story, done("a", charged="known"))
+    assert story.say() == []
+    assert story.state.uses.use("budget:day/day/usd", story.now_ms) == (0, 0), "midnight has passed since it began"
+    story.tell(routed("b"))
+    assert story.say() == ["b"]
+    story.tell(
+        CostRecorded(chain="c", task="a", attempt=1, platform="p", cause=ended.id, paid_usd="0.2", status="priced"), "cost"
+    )
+    assert story.say() == []
+    assert [take.amount for take in story.last.takes] == ["0.2"]
+    assert story.wrong() == []
+
+
+@pytest.mark.parametrize(("window", "kind"), [("day", "fixed"), ("hour", "rolling"), ("5h", "fixed")])
+def test_a_clock_that_jumps_a_day_ahead_and_back_lets_nobody_pass_a_limit(window, kind):
+    story = Story(quotas={"q": QuotaSettings(platform="p", window=window, kind=kind, limit=2)})
+    for task in "abcdef":
+        story.tell(routed(task))
+    began_ms, granted = story.now_ms, []
+    for ahead_ms in (0, DAY_MS, 0, -DAY_MS, 1_000):
+        story.now_ms = began_ms + ahead_ms
+        for _ in range(4):
+            for task in story.say():
+                granted.append(task)
+                story.tell(done(task), "adapter")
+        assert len(granted) == (2 if ahead_ms == 0 and len(granted) < 3 else 4), (
+            "two before the jump, two by the clock after it"
+        )
+    assert story.wrong() == []
+    story.now_ms = due_ms = quota.due(story.state)
+    assert began_ms + DAY_MS < due_ms <= began_ms + 3 * DAY_MS
+    assert story.say() == ["e"]
+    assert story.wrong() == []
+
+
+def test_what_is_held_when_the_clock_jumps_back_ends_at_no_time_that_is_over():
+    story = Story(quotas={"q": QuotaSettings(platform="p", window="day", limit=9)})
+    story.now_ms += DAY_MS
+    story.tell(routed("a"))
+    story.now_ms -= DAY_MS
+    assert story.say() == ["a"]
+    story.tell(TaskStarted(chain="c", task="a", attempt=1, platform="p", timeout_s=60), "adapter")
+    assert quota.due(story.state) == story.now_ms + DAY_MS + 180_000
+    assert quota.decide(story.state, Wake(story.now_ms)) == []
+    learned = story.tell(QuotaLearned(platform="p", window_s=86_400, limit=9, used=8), "adapter")
+    assert story.state.uses.learned["p/day/requests"].until_ms == learned.at_ms + 2 * DAY_MS, "a day from the latest time seen"
+    story.tell(routed("b"))
+    assert story.say() == [], "eight by the report, and the one that runs"
+    story.now_ms += 2 * DAY_MS
+    assert story.say() == ["b"]
     assert story.wrong() == []

@@ -24,6 +24,7 @@ from farebox.core.terms import Fault
 from farebox.log.port import Stored
 from farebox.simulation import laws, runs
 from farebox.simulation.chances import CALM
+from farebox.simulation.history import History
 from farebox.simulation.machine import SimulatedWorker
 from farebox.simulation.provider import Charge
 from farebox.simulation.world import World
@@ -112,6 +113,30 @@ WRONGS = {
     "nobody_is_busy_at_rest": lambda w: [setattr(mind._folding, "ahead", mind.actor.new()) or mind.wake(1)
                                          for m in w.machines for mind in m.minds if mind.actor.name == "quota"],
 }  # fmt: skip
+
+
+def overtaken(world, times=1, **changes):
+    """Let somebody who had not read the end of an attempt say that its time was over, before it is settled."""
+    facts = world.store.facts
+    place = next(place for place, one in enumerate(facts) if b'"fact":"QuotaSettled"' in one.body)
+    one = facts[place]
+    said = msgspec.structs.replace(wire.decode(one.subject, one.body), **{"id": "lag", "expired": True, **changes})
+    facts[place:place] = [Stored(one.subject, wire.encode(said), one.seq, one.at_ms)] * times
+
+
+@pytest.mark.parametrize(
+    ("times", "changes", "accepted"),
+    [(1, {}, True), (2, {}, False), (1, {"expired": False}, False), (1, {"attempt": 2}, False)],
+)
+def test_a_deadline_may_be_corrected_by_the_end_it_had_not_seen_and_nothing_else(world, times, changes, accepted):
+    overtaken(world, times, **changes)
+    wrong = list(laws.every_slot_is_free_again(world, History(world.store.facts)))
+    assert (not wrong) is accepted, wrong
+
+
+def test_a_deadline_that_follows_the_end_of_its_attempt_is_wrong(world):
+    repeat(world, QuotaSettled, "quota", expired=True, id="lag")
+    assert list(laws.every_slot_is_free_again(world, History(world.store.facts)))
 
 
 def test_a_good_world_breaks_none(world):

@@ -131,7 +131,7 @@ class Fold:
     def _learned(self, fact: QuotaLearned) -> None:
         name = self.known.learn(fact)
         if name and fact.used is not None:
-            until_ms = fact.resets_at_ms if fact.resets_at_ms is not None else fact.at_ms + fact.window_s * 1000
+            until_ms = fact.resets_at_ms if fact.resets_at_ms is not None else self._now_ms + fact.window_s * 1000
             self._use(name, fact.unit, self.known.turn(name)).learn(fact.seq, Decimal(fact.used), until_ms)
 
     def _reserved(self, fact: QuotaReserved) -> None:
@@ -253,7 +253,11 @@ class Fold:
         if held is None or (not held.slot and not held.open):
             held = self._closed.get(hold, held)
         dollars = bool(amounts) and all(name.endswith("/usd") for name in amounts)
-        if held is None or held.platform != fact.platform or not (held.slot or held.expired or dollars):
+        if (
+            held is None
+            or held.platform != fact.platform
+            or not (held.slot or (not fact.expired and (held.expired or dollars)))
+        ):
             self._misplaced(fact, held, dollars)
             return
         if held.slot:

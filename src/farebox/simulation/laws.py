@@ -225,12 +225,22 @@ def every_task_has_ended(world: World, history: History) -> Iterator[str]:
 
 
 def every_slot_is_free_again(world: World, history: History) -> Iterator[str]:
-    """I6: each reservation is settled once; its dollars, if it took some, once more with each bill."""
+    """I6: each reservation is settled once; its dollars, if it took some, once more with each bill.
+
+    Who had not read yet that an attempt ended may say that its time was over: then the settlement of its end corrects that.
+    """
     bills = {fact.id for fact in history.of(CostRecorded)}
+    ends = {(fact.id, fact.key, fact.attempt) for fact in history.of(TaskCompleted, AttemptFailed, AttemptInterrupted)}
     reserved = Counter((fact.key, fact.attempt) for fact in history.of(QuotaReserved))
-    settled = Counter((fact.key, fact.attempt) for fact in history.of(QuotaSettled) if fact.cause not in bills)
-    yield from (f"{what}: reserved {reserved[what]}, settled {settled[what]}" for what in reserved | settled
-                if reserved[what] != settled[what])  # fmt: skip
+    settled: dict[tuple[tuple[str, str], int], list[QuotaSettled]] = {}
+    for fact in history.of(QuotaSettled):
+        if fact.cause not in bills:
+            settled.setdefault((fact.key, fact.attempt), []).append(fact)
+    for what in reserved | settled:
+        said = settled.get(what, [])
+        corrected = [one.expired for one in said] == [True, False] and (said[1].cause, *what) in ends
+        if len(said) - corrected != reserved[what]:
+            yield f"{what}: reserved {reserved[what]}, settled {len(said)}"
 
 
 def every_paid_call_is_booked(world: World, history: History) -> Iterator[str]:
