@@ -24,6 +24,7 @@ from farebox.core.events import (
     TaskStarted,
     TaskSubmitted,
 )
+from farebox.core.framing import framed
 from farebox.core.platform import Ask, CallEnded
 from farebox.core.settings import PlatformSettings
 from farebox.core.terms import Fault
@@ -237,31 +238,17 @@ def perform(state: Attempt, started: TaskStarted, settings: PlatformSettings) ->
         platform=started.platform,
         settings=settings,
         model=started.model,
-        prompt=framed(task),
+        prompt=framed(task.prompt, task.context, task.files),
         system=task.system,
         task=task,
     )
-
-
-def framed(task: TaskSubmitted) -> str:
-    """Return the whole text to send: the prompt, then context and files as marked data."""
-    parts = [task.prompt]
-    if task.context:
-        context = msgspec.json.format(msgspec.json.encode(task.context, order="sorted"), indent=1).decode()
-        parts.append(f'<context format="json">\n{context}\n</context>')
-    parts += [f'<file name="{_quoted(file.name)}">\n{file.content}\n</file>' for file in task.files if file.content is not None]
-    return "\n\n".join(parts)
 
 
 def _input_tokens(task: TaskSubmitted) -> int:
     """Return about how many tokens will be read; contents in the object store count by their bytes."""
     refs = [task.prompt_ref, task.context_ref, *(file.ref for file in task.files)]
     stored = sum(ref.bytes for ref in refs if ref is not None)
-    return estimate(task.system + framed(task)) + stored * 2 // 7
-
-
-def _quoted(name: str) -> str:
-    return name.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace("\n", " ")
+    return estimate(task.system + framed(task.prompt, task.context, task.files)) + stored * 2 // 7
 
 
 ACTOR = Actor(name="adapter", new=Attempt, decide=decide, evolve=evolve, perform=perform)

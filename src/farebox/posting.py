@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from farebox import api, vacancy
+from farebox import api, exact_counts, vacancy
 from farebox.core import events, ids, subjects, wire
 from farebox.core.errors import (
     AppendBusy,
@@ -68,6 +68,7 @@ async def submission(log: Log, spec: TaskSpec, *, chain: str, task: str, batch: 
         context_ref=refs.get("context"),
         files=tuple(_file(file, refs.get(f"file {place}")) for place, file in enumerate(spec.files)),
         bytes=len(prompt),
+        input_tokens=exact_counts.counted(spec),
         sha256=hashlib.sha256(prompt).hexdigest(),
         constraints=spec.constraints,
         **{name: getattr(spec, name) for name in CARRIED},
@@ -166,8 +167,8 @@ def _read(stands: Stored) -> events.AnyFact | None:
 
 
 def _asked(fact: events.TaskSubmitted) -> events.TaskSubmitted:
-    """Return what was asked for, without the marks of one sending."""
-    return msgspec.structs.replace(fact, id="", prev=0, traceparent="", seq=0, at_ms=0)
+    """Return what was asked for, without the marks of one sending: another machine may count tokens, or not."""
+    return msgspec.structs.replace(fact, id="", prev=0, traceparent="", seq=0, at_ms=0, input_tokens=None)
 
 
 async def _moved(log: Log, contents: dict[str, bytes]) -> dict[str, Ref]:

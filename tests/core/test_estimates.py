@@ -1,6 +1,7 @@
 """What tasks will use is learned from what tasks used: bounded, robust, the same from the same facts."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,3 +135,9 @@ def test_a_task_is_as_long_as_all_that_is_read_for_it():
     )
     assert 20_000 + 400 <= of_task(more) - of_task(task) < 20_000 + 500
     assert of_task(TaskSubmitted(chain="c", task="t", prompt="\ud800" * 7)) > 0
+
+
+@pytest.mark.parametrize(("told", "believed"), [(None, 100), (99, 99), (250, 250), (50, 50), (49, 50), (0, 50)])
+def test_what_a_client_counted_is_believed_down_to_half_of_what_the_rule_says(told, believed):
+    task = TaskSubmitted(chain="c", task="t", prompt="x" * 350, input_tokens=told)
+    assert of_task(task) == believed

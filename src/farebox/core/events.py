@@ -70,6 +70,7 @@ class TaskSubmitted(Fact, frozen=True, kw_only=True, tag="TaskSubmitted"):
     worktree: bool = False
     label: str = ""
     bytes: Count = 0
+    input_tokens: Count | None = None
     sha256: Sha256 | None = None
 
 

@@ -20,6 +20,16 @@ def estimate(text: str) -> int:
 
 
 def of_task(task: TaskSubmitted) -> int:
+    """Return about how many tokens a platform reads for a task: as its client counted them, else by the rule of thumb.
+
+    A client may be wrong, or lie: half of what the rule says counts at least. So the most that a task is taken to read, twice
+    that (forecast.INPUT_MARGIN), never falls below what the rule says.
+    """
+    rule = by_rule(task)
+    return rule if task.input_tokens is None else max(task.input_tokens, -(-rule // 2))
+
+
+def by_rule(task: TaskSubmitted) -> int:
     """Return about how many tokens a platform reads for a task: prompt, system prompt, context and files.
 
     Contents in the object store count by their bytes.
