@@ -268,4 +268,4 @@ class Quota(Struct, dict=True):
         self.unread = unread
         self.windows, self.plans = {}, {}
         for quota in list(self.uses.tallies):
-            self.uses.rewindow(quota, self.window(quota), self.clock_ms)
+            self.uses.rewindow(quota, self.window(quota))

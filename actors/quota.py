@@ -256,6 +256,6 @@ def held(state: Quota) -> list[tuple[str, str, str]]:
     return [(platform, chain, task) for platform, chain, task in names]
 
 
-ACTOR = Actor(name="quota", new=Quota, decide=decide, evolve=evolve, due=due, held=held, shown=shown, pace="writer", version=2)
+ACTOR = Actor(name="quota", new=Quota, decide=decide, evolve=evolve, due=due, held=held, shown=shown, pace="writer", version=3)
 
 __all__ = ["ACTOR", "CANCELS_MAX", "SLACK", "Hold", "Quota", "Waiting", "decide", "due", "evolve", "held"]

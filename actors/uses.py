@@ -8,6 +8,7 @@ Amounts are millionths of millionths (rules.py).
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from math import gcd
 
 import msgspec
 from msgspec import Struct
@@ -15,8 +16,13 @@ from msgspec import Struct
 from actors.rules import FOREVER, MOST, ONE
 from actors.windows import Window, span
 from farebox.core.events import QuotaLearned
+from farebox.core.quotas import CALENDAR
 
 PERCENT_MAX = 100 * ONE
+PIECE_MS = 900_000
+"""Clocks of zones differ by quarters of an hour (IANA tables, 2026)."""
+ODD_PIECE_MS = 30_000
+"""Durations are counted from a zone's midnight of 1970, when one differed by 44 minutes and 30 seconds (Monrovia)."""
 
 
 class Tally(Struct, frozen=True, gc=False):
@@ -48,7 +54,10 @@ class Evidence(Struct, frozen=True, gc=False):
 
 
 class Uses(Struct, dict=True):
-    """All that is used, by quota. `rolled` holds what rolls off one by one: (began, whose, amount), the oldest first."""
+    """All that is used, by quota. `rolled` holds what rolls off one by one: (began, whose, amount), the oldest first.
+
+    Of a fixed window it holds sums of pieces of time that no zone's clock divides, for when the window becomes another one.
+    """
 
     tallies: dict[str, Tally] = msgspec.field(default_factory=dict[str, Tally])
     rolled: dict[str, list[tuple[int, str, int]]] = msgspec.field(default_factory=dict[str, list[tuple[int, str, int]]])
@@ -100,9 +109,11 @@ class Uses(Struct, dict=True):
         if tally is None:
             return
         if tally.window.kind == "rolling":
-            self._take_back(quota, (at_ms, whose, before))
-            self._spend(quota, whose, at_ms, used)
-        elif tally.window.kind == "all" or (tally.window.kind == "fixed" and self._start_ms(tally, at_ms) == tally.start_ms):
+            back = self._take_back(quota, (at_ms, whose, before))
+            self._spend(quota, whose, at_ms, used if back else used - before)
+        elif tally.window.kind == "fixed":
+            self._keep(quota, tally.window, at_ms, used - before)
+        if tally.window.kind == "all" or (tally.window.kind == "fixed" and self._start_ms(tally, at_ms) == tally.start_ms):
             self.tallies[quota] = msgspec.structs.replace(tally, spent=tally.spent + used - before)
         found = self.learned.get(quota)
         if found is not None and seq > found.seq:
@@ -171,25 +182,25 @@ class Uses(Struct, dict=True):
         """Forget what has rolled off for good: the clock of the log never goes back."""
         self.clock_ms = clock_ms
         for quota, spent in list(self.rolled.items()):
-            oldest_ms = clock_ms - self.tallies[quota].window.length_ms
+            window = self.tallies[quota].window
+            oldest_ms = clock_ms - kept_ms(window)
             if spent and spent[0][0] <= oldest_ms:
-                gone, rest = self._roll(quota, clock_ms)
+                gone, rest = self._roll(quota, clock_ms) if window.kind == "rolling" else (0, 0)
                 count = bisect_left(spent, (oldest_ms + 1, "", 0))
                 del spent[:count]
                 self.live[quota] = (max(gone - count, 0), rest)
                 self._tidy(quota)
 
-    def rewindow(self, quota: str, window: Window, clock_ms: int) -> None:
-        """Count under another window from here on: all that counted just now counts there."""
+    def rewindow(self, quota: str, window: Window) -> None:
+        """Count under another window from here on: what counts there is told anew from when it began."""
         tally = self.tallies[quota]
         if tally.window == window:
             return
-        spent = self._spent(quota, tally, clock_ms)
-        self.rolled.pop(quota, None)
+        spent = self.rolled.pop(quota, [])
         self.live.pop(quota, None)
         self.tallies[quota] = Tally(window, open=tally.open)
-        if spent:
-            self._spend(quota, "", clock_ms, spent)
+        for at_ms, whose, amount in spent:
+            self._spend(quota, whose, at_ms, amount)
 
     def forget(self, quota: str) -> None:
         """Forget a quota that nobody will ask for again."""
@@ -211,13 +222,29 @@ class Uses(Struct, dict=True):
             insort(spent, entry)
             self.live[quota] = (gone + 1, rest) if late else (gone, rest + amount)
             return
+        if tally.window.kind == "fixed":
+            self._keep(quota, tally.window, at_ms, amount)
         start_ms = self._start_ms(tally, at_ms)
         if start_ms > tally.start_ms:
             self.tallies[quota] = msgspec.structs.replace(tally, start_ms=start_ms, spent=amount, calls=1)
         elif start_ms == tally.start_ms:
             self.tallies[quota] = msgspec.structs.replace(tally, spent=tally.spent + amount, calls=tally.calls + 1)
 
-    def _take_back(self, quota: str, entry: tuple[int, str, int]) -> None:
+    def _keep(self, quota: str, window: Window, at_ms: int, amount: int) -> None:
+        """Add to the sum of a piece of time, at its last moment."""
+        piece_ms = gcd(window.length_ms, PIECE_MS if window.name in CALENDAR else ODD_PIECE_MS)
+        last_ms = at_ms - at_ms % piece_ms + piece_ms - 1
+        if last_ms <= self.clock_ms - kept_ms(window):
+            return
+        spent = self.rolled.setdefault(quota, [])
+        place = bisect_left(spent, (last_ms, "", -MOST))
+        self.live[quota] = (0, 0)
+        if place < len(spent) and spent[place][0] == last_ms:
+            spent[place] = (last_ms, "", spent[place][2] + amount)
+        else:
+            spent.insert(place, (last_ms, "", amount))
+
+    def _take_back(self, quota: str, entry: tuple[int, str, int]) -> bool:
         spent = self.rolled.get(quota, [])
         place = bisect_left(spent, entry)
         if place < len(spent) and spent[place] == entry:
@@ -225,6 +252,8 @@ class Uses(Struct, dict=True):
             gone, rest = self.live[quota]
             self.live[quota] = (gone - 1, rest) if place < gone else (gone, rest - entry[2])
             self._tidy(quota)
+            return True
+        return False
 
     def _tidy(self, quota: str) -> None:
         if not self.rolled[quota]:
@@ -265,6 +294,11 @@ class Uses(Struct, dict=True):
     @staticmethod
     def _start_ms(tally: Tally, at_ms: int) -> int:
         return span(tally.window, at_ms).start_ms if tally.window.kind == "fixed" else 0
+
+
+def kept_ms(window: Window) -> int:
+    """Return how long what began is remembered: a turn of a fixed window may be longer than its name says."""
+    return 2 * window.length_ms if window.kind == "fixed" else window.length_ms
 
 
 def _percent(old: Evidence, at_ms: int, used: int) -> int:

@@ -34,6 +34,13 @@ class Story:
         plain, sha256 = canonical(Settings(platforms=platforms, warn_at_percent=100, **fields))
         self.tell(SettingsAdopted(settings=plain, sha256=sha256), "engine")
 
+    def adopt(self, **fields):
+        """Let there be one quota of two requests a day, in another window than before."""
+        platforms = {"p": PlatformSettings(kind="test", limit=9, billing="metered")}
+        quotas = {"q": QuotaSettings(**{"platform": "p", "window": "day", "limit": 2, **fields})}
+        plain, sha256 = canonical(Settings(platforms=platforms, warn_at_percent=100, quotas=quotas))
+        self.tell(SettingsAdopted(settings=plain, sha256=sha256), "engine")
+
     def tell(self, fact, writer="router"):
         """Put a fact into the log, as it is read from there."""
         self.seq += 1
@@ -163,3 +170,62 @@ def test_what_is_held_when_the_clock_jumps_back_ends_at_no_time_that_is_over():
     story.now_ms += 2 * DAY_MS
     assert story.say() == ["b"]
     assert story.wrong() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"zone": "Europe/Berlin"}, {"zone": "America/Los_Angeles"}),
+        ({"kind": "fixed"}, {"kind": "rolling"}),
+        ({"kind": "rolling"}, {"kind": "fixed", "zone": "America/Los_Angeles"}),
+    ],
+)
+def test_a_window_that_becomes_another_one_counts_all_that_began_in_it(before, after):
+    story = Story()
+    story.now_ms = 1_780_344_000_000  # 20:00 of 1 June 2026, UTC; 22:00 in Berlin
+    story.adopt(**before)
+    for task in "ab":
+        story.tell(routed(task))
+        assert story.say() == [task]
+        story.tell(done(task), "adapter")
+        assert story.say() == []
+    story.now_ms += 270 * 60_000
+    story.adopt(**after)
+    story.tell(routed("d"))
+    assert story.say() == [], "in Los Angeles, and a day back, it is still the day of both"
+    story.now_ms = quota.due(story.state)
+    assert story.say() == ["d"]
+    assert story.wrong() == []
+
+
+def test_a_bill_that_comes_after_its_window_became_another_one_corrects_what_is_counted_there():
+    story = Story()
+    story.adopt(unit="usd", limit=2, kind="fixed", zone="Europe/Berlin")
+    ended = []
+    for task in "ab":
+        story.tell(routed(task))
+        assert story.say() == [task]
+        ended.append(story.tell(done(task, charged="known"), "adapter"))
+        story.say()
+        story.tell(bill(ended[-1], None, "possible"), "cost")
+        story.say()
+    story.adopt(unit="usd", limit=2, kind="rolling")
+    assert story.state.uses.use("p/day/usd", story.now_ms) == (10**12, 0)
+    story.tell(bill(ended[0], "0.2", "priced", late=True), "cost")
+    story.say()
+    assert story.state.uses.use("p/day/usd", story.now_ms) == (7 * 10**11, 0)
+    story.adopt(unit="usd", limit=2, kind="fixed")
+    assert story.state.uses.use("p/day/usd", story.now_ms) == (7 * 10**11, 0)
+    story.now_ms += 3 * DAY_MS
+    story.tell(routed("d"))
+    assert story.say() == ["d"]
+    assert not story.state.uses.rolled, "nobody looks back three days"
+    story.tell(bill(ended[1], "0.3", "priced", late=True), "cost")
+    story.say()
+    assert (story.state.uses.use("p/day/usd", story.now_ms), story.state.uses.rolled) == ((5 * 10**11, 5 * 10**11), {})
+
+
+def bill(ended, paid, status, **fields):
+    return CostRecorded(
+        chain="c", task=ended.task, attempt=1, platform="p", cause=ended.id, paid_usd=paid, status=status, **fields
+    )
