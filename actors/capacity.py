@@ -98,7 +98,7 @@ class Ended(Struct, frozen=True, gc=False, omit_defaults=True):
 class Booked(Struct, frozen=True, gc=False, omit_defaults=True):
     """The dollars of an attempt whose bill has not come (`open`), or what was booked for one that may still be heard of.
 
-    `causes` are the facts that settle it. `last`: the task ended with it.
+    `causes` are the facts that settle it. `last`: the task ended with it. `final`: nothing more can come.
     """
 
     began: tuple[int, int]
@@ -107,6 +107,7 @@ class Booked(Struct, frozen=True, gc=False, omit_defaults=True):
     open: bool = False
     expired: bool = False
     last: bool = False
+    final: bool = False
     causes: tuple[str, ...] = ()
 
 

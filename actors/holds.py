@@ -226,13 +226,23 @@ def settle(state: Quota, name: str, fact: QuotaSettled) -> None:
         stir(state, quota)
     if booked is None or ended.cause not in booked.causes:
         return
+    parts = tuple({**before, **dict(ended.parts)}.items())
+    state.booked[place] = msgspec.structs.replace(booked, parts=parts, final=ended.final)
     if not ended.final:
-        state.booked[place] = msgspec.structs.replace(booked, parts=tuple({**before, **dict(ended.parts)}.items()))
         _forget_old(state)
+    elif fact.seq:
+        close(state, name, fact)
+
+
+def close(state: Quota, name: str, fact: QuotaSettled) -> None:
+    """Forget an attempt when the last bill that was heard of it is settled in the log, if nothing more can come."""
+    place = f"{name}.{fact.attempt}"
+    booked = state.booked.get(place)
+    if booked is None or not booked.final or fact.cause != booked.causes[-1]:
         return
     del state.booked[place]
     if booked.last:
-        for quota in before:
+        for quota, _ in booked.parts:
             if f"={name}/" in quota:
                 state.uses.forget(quota)
 

@@ -182,6 +182,8 @@ def evolve(
                 holds.stored(state, _name(fact.fact), fact.fact)
             elif isinstance(fact.fact, QuotaSettled) and fact.fact.expired:
                 holds.expire(state, _name(fact.fact), fact.fact)
+            elif isinstance(fact.fact, QuotaSettled):
+                holds.close(state, _name(fact.fact), fact.fact)
         case _:
             _of_task(state, _name(fact), fact)
     _read_to(state, fact.fact if isinstance(fact, Stored) else fact)

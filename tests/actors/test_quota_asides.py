@@ -137,3 +137,23 @@ def test_a_deadline_on_its_way_frees_nothing_and_an_end_that_came_first_counts_o
     assert (told.same(ahead, one.state), ahead.expiring, ahead.used) == (True, {}, {"p": 0})
     one.all_said(end)
     assert one.state.uses.use("p/5h/requests", one.now_ms) == (2 * ONE, ONE), "what a used, and b that runs now"
+
+
+def test_a_second_bill_that_comes_while_the_first_is_being_settled_is_counted_once_by_all(story, told):
+    one = story(MONEY, budgets={"b": BudgetSettings(limit_usd="9")})
+    one.all_said(one.tell(routed("a")))
+    ended = one.tell(done("a"))
+    one.all_said(ended)
+    first = one.tell(bill(ended, "0.1"))
+    (settled,) = quota.decide(one.state, first)
+    guess = msgspec.structs.replace(settled, id="guess")
+    ahead = quota.evolve(copy.deepcopy(one.state), guess)
+    second = one.tell(bill(ended, "0.2", late=True))
+    ahead = quota.evolve(ahead, second)
+    ahead = quota.evolve(ahead, Stored(one.tell(guess)))
+    (again,) = quota.decide(ahead, second)
+    guess = msgspec.structs.replace(again, id="again")
+    ahead = quota.evolve(ahead, guess)
+    ahead = quota.evolve(ahead, Stored(one.tell(guess)))
+    assert told.same(ahead, one.state)
+    assert (one.state.uses.use("budget:b/all/usd", one.now_ms), one.state.booked) == ((2 * 10**11, 0), {})
