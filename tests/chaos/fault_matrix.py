@@ -103,8 +103,8 @@ ROWS = _rows(
     ("quota writers race for the last slot", "two engines over one log", "never two calls at once, each granted once"),
     ("holder of a reservation dies", "kill -9 after QuotaReserved", "taken up again, no slot leaks"),
     (
-        "window rolls over during a call", "clock", "booked to the window of the start",
-        "comes with the issue that builds quota windows: a limit counts calls at a time only",
+        "window rolls over during a call, DST, early reset", "clock set before and behind the turn",
+        "booked to the window of the start, never negative",
     ),
     ("unknown model, no price", "no list, another model", "unpriced and never zero; only a command prices again"),
     ("float cents", "sums in any order", "equal to the last digit"),
