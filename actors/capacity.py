@@ -240,7 +240,8 @@ class Quota(Struct, dict=True):
             if rule.quota == quota:
                 return rule.window
         for budget in self.rules.budgets:
-            if is_of_budget(quota, budget.name):
+            # Under its name there may have been a budget of another window before: that one goes on counting in its own.
+            if is_of_budget(quota, budget.name) and budget.window.name == quota.rsplit("/", 2)[-2]:
                 return budget.window
         return window_of(quota.rsplit("/", 2)[-2])
 
