@@ -76,6 +76,7 @@ class Fold:
         self._held: dict[Hold, _Held] = {}
         self._closed: dict[Hold, _Held] = {}
         self._unread: deque[tuple[int, int]] = deque(maxlen=UNREAD_KEPT)
+        self._overdue: deque[tuple[int, str, Decimal]] = deque(maxlen=UNREAD_KEPT)
         self._as_of = 0
         self._as_of_ms = 0
         self._now_ms = 0
@@ -181,7 +182,7 @@ class Fold:
         use, line = self._use(name, "calls", SLOTS), self._lines[name]
         limit = self.known.slots(fact.platform, as_of)
         used = Decimal(len(use.holds) + 1)
-        if fact.in_use != used:
+        if not used <= fact.in_use <= used + self._still(name, as_of):
             self._blame(
                 fact.seq, "used", name, f"Fact {fact.seq} says {fact.in_use} slots of {name} are in use; they are {used}"
             )
@@ -226,7 +227,7 @@ class Fold:
         used = use.at(now_ms, as_of) + amount
         if (
             take.used is not None
-            and Decimal(take.used) != used
+            and not used <= Decimal(take.used) <= used + self._still(one.id, as_of)
             and not self._was(use, Decimal(take.used) - amount, from_ms, as_of)
         ):
             self._blame(
@@ -246,6 +247,12 @@ class Fold:
             return True
         return any(use.at(moment, as_of) == claimed for moment in use.moments(from_ms, self._now_ms, as_of))
 
+    def _still(self, name: str, as_of: int) -> Decimal:
+        """Return what a writer may still count of a quota: a deadline frees nothing before it was read in the log."""
+        while self._overdue and self._overdue[0][0] <= as_of:
+            self._overdue.popleft()
+        return sum((amount for _, freed, amount in self._overdue if freed == name), ZERO)
+
     def _settled(self, fact: QuotaSettled) -> None:
         hold = (fact.chain, fact.task, fact.attempt)
         amounts = {take.quota: Decimal(take.amount) for take in fact.takes}
@@ -260,6 +267,9 @@ class Fold:
         ):
             self._misplaced(fact, held, dollars)
             return
+        if held.slot and fact.expired:
+            freed = {_slots(held.platform): ONE, **held.open}
+            self._overdue.extend((fact.seq, name, amount) for name, amount in freed.items())
         if held.slot:
             held.slot, held.expired = False, fact.expired
             self._close(held, hold, _slots(held.platform), ZERO, fact.expired)
