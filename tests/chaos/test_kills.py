@@ -37,6 +37,7 @@ async def test_a_killed_engine_loses_nothing_and_pays_nothing_twice_without_sayi
     assert await scene.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.fault(5)
 async def test_a_killed_server_is_started_again_and_the_batch_goes_on(scene, prompts):

@@ -12,10 +12,10 @@ from farebox.simulation.baton import Bounds, Model, Violation
 @pytest.mark.parametrize(
     ("bounds", "states_min"),
     [
-        (Bounds(crashes=0, answers=("cut",)), 10_000),
+        pytest.param(Bounds(crashes=0, answers=("cut",)), 10_000, marks=pytest.mark.slow),
         (Bounds(crashes=0, answers=("answered", "failed"), handed_twice=0), 200),
         (Bounds(crashes=0, answers=("answered",)), 4_000),
-        (Bounds(crashes=1, handed_twice=0), 10_000),
+        pytest.param(Bounds(crashes=1, handed_twice=0), 10_000, marks=pytest.mark.slow),
         (Bounds(crashes=0, policy="fail"), 2_000),
         (Bounds(crashes=0, platforms=("alpha", "beta"), answers=("answered",)), 4_000),
     ],
