@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 
 from farebox.certificate.fold import Fold
 from farebox.certificate.report import Certificate
 from farebox.core import wire
-from farebox.core.errors import BadFact, LogBeheaded, LogDamaged
+from farebox.core.errors import BadFact
 from farebox.core.trail import BEGIN, step
-from farebox.log.gaps import PUT_BACK
 from farebox.log.port import Log, Position, Stored
+from farebox.log.whole import whole
 
-SILENCE_S = 5.0
-"""After so long without a fact that must be there, it is asked for by its sequence."""
 BOUNDING = (
     "farebox.log.quota.", "farebox.log.engine.settings.", "farebox.log.adapter.quota_learned.", "farebox.log.router.routed.",
 )  # fmt: skip
@@ -55,20 +52,8 @@ async def certify(log: Log, position: Position) -> Certificate:
     Raises LogBeheaded where its beginning is gone and LogDamaged at a hole: nothing is certified there. BusError when it cannot
     be reached.
     """
-    if position.first_seq > 1:
-        raise LogBeheaded(
-            f"Fact 1 and all up to {position.first_seq - 1} are gone: what was granted there cannot be certified.",
-            hint=PUT_BACK,
-        )
     reading = Reading()
-    if position.last_seq:
-        async with aclosing(log.follow(1)) as batches:
-            while reading.last < position.last_seq:
-                coming = asyncio.ensure_future(anext(batches))
-                while not (await asyncio.wait({coming}, timeout=SILENCE_S))[0]:
-                    if await log.at(reading.last + 1) is None:
-                        coming.cancel()
-                        await asyncio.gather(coming, return_exceptions=True)
-                        raise LogDamaged(f"Fact {reading.last + 1} cannot be read.", hint=PUT_BACK)
-                reading.read([stored for stored in coming.result() if stored.seq <= position.last_seq])
+    async with aclosing(whole(log, position)) as batches:
+        async for batch in batches:
+            reading.read(batch)
     return reading.certificate()

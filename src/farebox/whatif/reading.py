@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -11,14 +10,12 @@ from msgspec import Struct
 
 from farebox.core import wire
 from farebox.core.actor import Actor
-from farebox.core.errors import BadFact, LogBeheaded, LogDamaged
+from farebox.core.errors import BadFact
 from farebox.core.settings import PlatformSettings
-from farebox.log.gaps import PUT_BACK
 from farebox.log.port import Log, Position, Stored
+from farebox.log.whole import whole
 from farebox.whatif.recording import Recording
 from farebox.whatif.world import Change, World
-
-SILENCE_S = 5.0
 
 
 class Counterfactual(Struct, frozen=True):
@@ -65,19 +62,10 @@ class Reading:
 
 async def recorded(log: Log, position: Position) -> Reading:
     """Read the log to its end. Raises LogBeheaded where its beginning is gone, LogDamaged at a hole, BusError."""
-    if position.first_seq > 1:
-        raise LogBeheaded(f"Fact 1 and all up to {position.first_seq - 1} are gone.", hint=PUT_BACK)
     reading = Reading()
-    if position.last_seq:
-        async with aclosing(log.follow(1)) as batches:
-            while reading.last < position.last_seq:
-                coming = asyncio.ensure_future(anext(batches))
-                while not (await asyncio.wait({coming}, timeout=SILENCE_S))[0]:
-                    if await log.at(reading.last + 1) is None:
-                        coming.cancel()
-                        await asyncio.gather(coming, return_exceptions=True)
-                        raise LogDamaged(f"Fact {reading.last + 1} cannot be read.", hint=PUT_BACK)
-                reading.read([stored for stored in coming.result() if stored.seq <= position.last_seq])
+    async with aclosing(whole(log, position)) as batches:
+        async for batch in batches:
+            reading.read(batch)
     return reading
 
 
